@@ -1,0 +1,75 @@
+"""Writing: beside the destination, checked there, then renamed. Nothing half-written ever shows."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import OutputNotWritable
+from runtime.metadata import Metadata
+
+EXTERNAL_DATA_ABOVE = 2**31 - 2**20
+"""Bytes. protobuf cannot hold 2 GiB; above this the weights go to NAME.onnx.data beside the file."""
+
+
+@contextmanager
+def staged(output: Path) -> Iterator[Path]:
+    """A path to write to, in a hidden folder beside ``output``; what lies there is renamed at the end.
+
+    On an error or Ctrl-C the folder goes away and an older ``output`` stays as it was.
+    Raises OutputNotWritable at once when the folder cannot be written to, before any work is done.
+    """
+    if output.is_dir():
+        raise OutputNotWritable(f"{output}: is a folder: give a file name ending in .onnx")
+    if output.suffix != ".onnx":
+        raise OutputNotWritable(f"{output}: the output must end in .onnx")
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{output.stem}.", dir=output.parent))
+    except FileNotFoundError as error:
+        raise OutputNotWritable(f"{output.parent}: no such folder: create it first") from error
+    except OSError as error:
+        raise OutputNotWritable(f"{output}: cannot be written ({os.strerror(error.errno or 0)})") from error
+    try:
+        yield folder / output.name
+        # Weights first: a graph without its data would be half a model.
+        for path in sorted(folder.iterdir(), key=lambda path: path.suffix == ".onnx"):
+            path.replace(output.parent / path.name)
+    except OSError as error:
+        if isinstance(error, OutputNotWritable) or error.errno not in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EROFS,
+            errno.EIO,
+        ):
+            raise
+        raise OutputNotWritable(
+            f"{output}: cannot be written ({os.strerror(error.errno)}); nothing was kept"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def stamp(proto: Any, metadata: Metadata) -> None:
+    """Put the metadata into a model proto, in place of any it had."""
+    del proto.metadata_props[:]
+    for key, value in metadata.to_props().items():
+        proto.metadata_props.add(key=key, value=value)
+
+
+def write(proto: Any, path: Path) -> None:
+    """Serialise deterministically and flush to the disk; external data only above protobuf's limit."""
+    if proto.ByteSize() > EXTERNAL_DATA_ABOVE:
+        import onnx
+
+        onnx.save_model(proto, path, save_as_external_data=True, location=path.name + ".data", size_threshold=1024)
+        return
+    with path.open("wb") as file:
+        file.write(proto.SerializeToString(deterministic=True))
+        file.flush()
+        os.fsync(file.fileno())

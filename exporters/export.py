@@ -1,0 +1,120 @@
+"""The road, top to bottom: build, convert, clean, verify, stamp, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from exporters import EXPORTERS
+from exporters.artifact import staged, stamp, write
+from exporters.parity import verify
+from exporters.passes import clean, explain_layer
+from exporters.source import Recipe, Source, sample_files
+from runtime.errors import InvalidInput, ParityError, UnknownName
+from runtime.image import preprocess
+from runtime.metadata import Metadata, Provenance
+from runtime.model import Model
+
+OPSETS = range(13, 24)
+"""Oldest: per-axis quantization and Squeeze with axes as input. Newest: what onnxruntime 1.22 runs."""
+
+STEPS = ("build", "convert", "clean", "verify", "write")
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A file that was verified and written."""
+
+    path: Path
+    metadata: Metadata
+    bytes: int
+
+
+def export(
+    recipe: Recipe,
+    framework: str,
+    output: Path,
+    *,
+    opset: int = 18,
+    batch: int | None = None,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> Exported:
+    """Export ``recipe`` with ``framework`` ("torch" or "keras") to ``output``.
+
+    batch: pictures per run to freeze the file to; None leaves it free.
+    on_step: called with each of STEPS as it begins.
+
+    Raises ParityError when the file disagrees with its source, ExportFailed when a framework's
+    exporter fails, and UserError kinds for unusable input; in every case no file appears.
+    """
+    if framework not in EXPORTERS:
+        raise UnknownName(f"unknown source {framework!r}: choose from {', '.join(EXPORTERS)}")
+    if opset not in OPSETS:
+        raise InvalidInput(f"opset {opset} is not supported: choose {OPSETS.start} to {OPSETS.stop - 1}")
+    if batch is not None and batch < 1:
+        raise InvalidInput(f"batch must be at least 1, not {batch}")
+    with staged(output) as draft:
+        on_step("build")
+        source = _loader(framework)(recipe)
+        on_step("convert")
+        raw = source.convert(opset, batch)
+        on_step("clean")
+        proto = clean(raw, opset=opset, batch=batch)
+        metadata = _describe(recipe, source, opset, explain_layer(proto))
+        stamp(proto, metadata)
+        write(proto, draft)
+        on_step("verify")
+        pictures = sample_files(recipe.samples)
+        with Model(draft) as model:
+            parity = verify(source, model, pictures, kind=f"{recipe.samples} (exporters/samples)")
+            answer = model.run(_first_batch(model, pictures))
+        on_step("write")
+        metadata = _describe(recipe, source, opset, metadata.explain_layer, parity=parity)
+        stamp(proto, metadata)
+        write(proto, draft)
+        with Model(draft) as model:  # the very bytes that will be renamed
+            if model.metadata != metadata or not np.array_equal(model.run(_first_batch(model, pictures)), answer):
+                raise ParityError("the written file does not read back as it was verified")
+        size = sum(path.stat().st_size for path in draft.parent.iterdir())
+    return Exported(output, metadata, size)
+
+
+def _loader(framework: str) -> Callable[[Recipe], Source]:
+    module, _, function = EXPORTERS[framework].partition(":")
+    loader: Callable[[Recipe], Source] = getattr(import_module(module), function)
+    return loader
+
+
+def _first_batch(model: Model, pictures: list[Path]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return np.concatenate([preprocess(path, model.rule) for path in pictures[:1] * (model.batch_size or 1)])
+
+
+def _describe(recipe: Recipe, source: Source, opset: int, layer: str | None, **parity: object) -> Metadata:
+    weights = recipe.weights
+    return Metadata(
+        name=recipe.name,
+        task="classification",
+        preprocess=source.preprocess,
+        labels=recipe.labels,
+        provenance=Provenance(
+            framework=source.framework,
+            framework_version=source.framework_version,
+            exporter=source.exporter,
+            edgezoo_version=version("edgezoo"),
+            builder=recipe.builder,
+            opset=opset,
+            weights=weights.kind,
+            weights_file=weights.path.name if weights.path else weights.hub if weights.kind == "imagenet" else None,
+            weights_sha256=source.weights_sha256,
+            seed=weights.seed if weights.kind == "none" else None,
+            license=recipe.license,
+            paper=recipe.paper,
+        ),
+        explain_layer=layer,
+        **parity,  # type: ignore[arg-type]
+    )

@@ -1,0 +1,88 @@
+"""The guard: an ONNX file must answer as its source framework does, or it is not written.
+
+Pictures go both roads from the file on disk to the logits: the framework's own preprocessing and
+network on one side, the artifact's on the other. So a wrong weight, a wrong mean and a frozen
+batch are all caught by the same comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from exporters.source import FloatArray, Source
+from runtime.errors import ParityError
+from runtime.image import preprocess
+from runtime.metadata import Parity
+from runtime.model import Model
+
+TOLERANCE = 1e-4
+"""Largest max|difference| / max|reference| of the logits. Float32 convolutions summed in another
+order differ by some 1e-6; folding BatchNorm adds as much again; a real fault is far above."""
+
+PREPROCESS_TOLERANCE = 1e-5
+"""The same for the network's input, where both sides do three float32 operations per pixel."""
+
+BATCH_SIZES = (1, 3)
+
+
+def verify(
+    source: Source, model: Model, pictures: Sequence[Path], *, kind: str, tolerance: float = TOLERANCE
+) -> Parity:
+    """Compare a model file with its source on real pictures.
+
+    Raises ParityError naming the check that failed and by how much.
+    """
+    if len(pictures) < 8:
+        raise ParityError(f"verification needs at least 8 pictures, not {len(pictures)}")
+    expected = np.concatenate([source.transform(path) for path in pictures])
+    given = np.concatenate([preprocess(path, model.rule) for path in pictures])
+    if expected.shape != given.shape:
+        raise ParityError(f"preprocessing gives {given.shape[1:]}, the framework's {expected.shape[1:]}")
+    off = relative_error(given, expected)
+    if not off <= PREPROCESS_TOLERANCE:
+        raise ParityError(
+            f"preprocessing differs from the framework's: relative error {off:.1e} above {PREPROCESS_TOLERANCE:.0e}"
+        )
+    sizes = (model.batch_size,) if model.batch_size else BATCH_SIZES
+    worst = 0.0
+    for size in sizes:
+        for start in range(0, len(pictures), size):
+            rows = np.arange(start, start + size) % len(pictures)  # the last batch wraps around
+            worst = max(worst, _compare(source, model, expected[rows], given[rows], tolerance))
+    return Parity(
+        inputs=len(pictures),
+        inputs_kind=kind,
+        batch_sizes=sizes,
+        max_relative_error=float(f"{worst:.1e}"),
+        tolerance=tolerance,
+    )
+
+
+def _compare(source: Source, model: Model, expected: FloatArray, given: FloatArray, tolerance: float) -> float:
+    size = len(given)
+    reference = source.forward(expected)
+    try:
+        answer = model.run(given)
+    except Exception as error:
+        raise ParityError(f"batch of {size}: the ONNX file does not run ({error})") from error
+    if answer.shape != reference.shape:
+        raise ParityError(f"batch of {size}: output {answer.shape}, the framework's {reference.shape}")
+    if not np.isfinite(reference).all():
+        raise ParityError(f"batch of {size}: the framework's own output is not finite")
+    off = relative_error(answer, reference)
+    if not off <= tolerance:  # also true for NaN
+        raise ParityError(f"batch of {size}: relative error of the logits {off:.1e} above {tolerance:.0e}")
+    differ = int((answer.argmax(axis=-1) != reference.argmax(axis=-1)).sum())
+    if differ:
+        raise ParityError(f"batch of {size}: top-1 differs on {differ} of {size} pictures")
+    return off
+
+
+def relative_error(given: FloatArray, expected: FloatArray) -> float:
+    """max|given - expected| / max|expected|, in float64; infinity where the reference is all zero."""
+    scale = float(np.abs(expected).max())
+    difference = float(np.abs(given.astype(np.float64) - expected).max())
+    return difference / scale if scale else (0.0 if difference == 0 else float("inf"))

@@ -1,0 +1,252 @@
+"""From a picture to the network's input: decode, resize, crop, normalise, as ``Preprocess`` says."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from typing import IO, BinaryIO, TypeAlias, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from runtime.errors import EdgeZooError, ImageTooLarge, InvalidImage, InvalidInput
+from runtime.metadata import Color, Preprocess
+
+ImageSource: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8] | BinaryIO
+)
+
+MAX_PIXELS = 178_956_970  # where Pillow, too, refuses a picture as a decompression bomb
+
+# Pillow warns at half of MAX_PIXELS, which is enforced below. A filter per call would not be safe in threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+# Raster formats only: EPS would start Ghostscript, and document formats are a large surface for hostile files.
+# MPO (several JPEGs in one file) opens as JPEG. AVIF came with Pillow 11.3. TGA has no signature: it is tried last.
+_FORMATS = ["JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "ICO", "JPEG2000", "AVIF", "TGA"]
+if find_spec("PIL.AvifImagePlugin") is None:
+    _FORMATS.remove("AVIF")
+
+_UPRIGHT = {  # EXIF orientation -> what undoes it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Pillow's lazy loading is not safe when threads share one picture; files and bytes need no lock.
+_SHARED_PICTURE = threading.Lock()
+
+
+def preprocess(source: ImageSource, rule: Preprocess) -> npt.NDArray[np.float32]:
+    """The network's input for one picture: (1, C, H, W) or (1, H, W, C) by ``rule.layout``, C-contiguous.
+
+    Resize and crop are torchvision's ``Resize`` and ``CenterCrop`` on PIL pictures, bit for bit. Every value is
+    ``(pixel * scale - mean) / std`` rounded once to float32. Raises what ``decode`` raises, and ImageTooLarge also
+    where the resized picture would exceed MAX_PIXELS (1 x 30000 whose shorter side becomes 256: 7,680,000 rows).
+    """
+    picture = _resize_and_crop(decode(source, rule.color), rule, describe_source(source))
+    height, width = rule.size
+    pixels = np.asarray(picture).reshape(height, width, rule.channels)
+    pixels = pixels[..., ::-1] if rule.color == "BGR" else pixels
+    planes = np.empty((rule.channels, height, width), np.float32)
+    for channel, table in enumerate(_tables(rule)):
+        # "clip" never clips a uint8 index; it spares the buffer that "raise" needs.
+        np.take(table, pixels[..., channel], out=planes[channel], mode="clip")
+    return planes[None] if rule.layout == "NCHW" else np.ascontiguousarray(planes.transpose(1, 2, 0))[None]
+
+
+def decode(source: ImageSource, color: Color = "RGB") -> Image.Image:
+    """One upright 8-bit picture of mode "RGB", or "L" where ``color`` is "L" ("BGR" decodes as "RGB").
+
+    source: a path, the bytes of an image file, a binary file object (read from its start), a PIL picture (the frame
+        it stands at), or a uint8 array of (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA.
+
+    EXIF orientation is applied (a damaged EXIF block is passed over, as viewers do), transparency is laid over white,
+    16-bit grey is scaled to 8 bits, an animation or a document gives its first frame. The source is never changed;
+    a PIL picture that needs no conversion is returned itself, a grey array may share its memory: copy before drawing.
+
+    Raises InvalidInput (no such file, a folder, an array of another form, an unknown type), InvalidImage (damaged,
+    truncated, empty, floating-point pixels), ImageTooLarge (more than MAX_PIXELS, found before decoding).
+    """
+    if color not in get_args(Color):
+        raise InvalidInput(f"color {color!r}: choose one of {', '.join(get_args(Color))}")
+    name = describe_source(source)
+    with _errors_about(name):
+        if isinstance(source, Image.Image):
+            _check_size(*source.size, name)
+            with _SHARED_PICTURE:
+                source.load()
+                _orientation(source)  # kept by Pillow from here on
+            return _upright(source, color, name)
+        if isinstance(source, np.ndarray):
+            return _upright(_from_array(source, name), color, name)
+        with _opened(source, name) as file:
+            if not file.read(1):
+                raise InvalidImage(f"{name}: empty, 0 bytes")
+            # A file object, not its path: Pillow would map the file into memory and crash if it shrinks.
+            return _upright(Image.open(file, formats=_FORMATS), color, name)
+
+
+def describe_source(source: ImageSource) -> str:
+    """What error messages call a source: its path where it has one, else how it was given."""
+    if isinstance(source, str | os.PathLike):
+        path = os.fsdecode(source)
+        return path if path and path.isprintable() else repr(path)
+    if isinstance(source, bytes | bytearray | memoryview | np.ndarray):
+        return f"image given as {'an array' if isinstance(source, np.ndarray) else 'bytes'}"
+    kind, path = ("a PIL image", "filename") if isinstance(source, Image.Image) else ("a file object", "name")
+    known = getattr(source, path, "")
+    return describe_source(known) if isinstance(known, str) and known else f"image given as {kind}"
+
+
+@contextmanager
+def _errors_about(name: str) -> Iterator[None]:
+    """Pillow raises nearly anything on hostile data; all of it becomes one line that names the source."""
+    try:
+        yield
+    except EdgeZooError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageTooLarge(f"{name}: {str(error).split(',')[0]}: scale it down first") from error
+    except UnidentifiedImageError as error:
+        raise InvalidImage(f"{name}: not an image, or damaged; can be read: {', '.join(_FORMATS)}") from error
+    except MemoryError as error:
+        raise InvalidImage(f"{name}: not enough memory to decode it: scale it down first") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InvalidImage(f"{name}: cannot be decoded ({reason}): damaged or incomplete, get it again") from error
+
+
+@contextmanager
+def _opened(source: ImageSource, name: str) -> Iterator[IO[bytes]]:
+    """A seekable file over an encoded picture."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        yield BytesIO(source)
+    elif isinstance(source, str | os.PathLike):
+        path = Path(os.fsdecode(source))
+        try:
+            file = path.open("rb")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise InvalidInput(f"{name}: no such image: check the path") from error
+        except (OSError, ValueError) as error:
+            folder = os.path.isdir(path)  # noqa: PTH112 - Path.is_dir may raise in its turn
+            reason = "is a folder" if folder else f"cannot be opened ({getattr(error, 'strerror', None) or error})"
+            raise InvalidInput(f"{name}: {reason}: give the path of one image file") from error
+        with file:
+            yield file if file.seekable() else BytesIO(file.read())  # a pipe is read once
+    elif hasattr(source, "read"):
+        stream = cast("BinaryIO", source)
+        if hasattr(stream, "seekable") and stream.seekable():
+            stream.seek(0)
+        data = stream.read()
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise InvalidInput(f"{name}: read() gives {type(data).__name__}, not bytes: open the file with mode 'rb'")
+        yield BytesIO(data)
+    else:
+        raise InvalidInput(f"{type(source).__name__}: give a path, bytes, a binary file, a PIL image or a uint8 array")
+
+
+def _from_array(array: npt.NDArray[np.uint8], name: str) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):
+        hint = "; values prepared for the network go to model.run" if array.dtype.kind == "f" else ""
+        forms = "uint8 (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA"
+        raise InvalidInput(f"{name}: {array.dtype} {array.shape}: give {forms}{hint}")
+    height, width = array.shape[:2]
+    _check_size(width, height, name)
+    return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
+
+
+def _check_size(width: int, height: int, what: str) -> None:
+    if width < 1 or height < 1:
+        raise InvalidImage(f"{what}: {width} x {height}, no pixels")
+    if width * height > MAX_PIXELS:
+        size, limit = f"{width} x {height}, {width * height:,} pixels", f"{MAX_PIXELS:,}"
+        raise ImageTooLarge(f"{what}: {size}, over the limit of {limit}: scale it down first")
+
+
+def _upright(image: Image.Image, color: Color, name: str) -> Image.Image:
+    _check_size(*image.size, name)
+    image.load()
+    turn = _UPRIGHT.get(_orientation(image))  # after load: Pillow turns TIFF by itself while loading
+    picture = _to_8_bit(image, name)
+    mode = "L" if color == "L" else "RGB"
+    picture = picture if picture.mode == mode else picture.convert(mode)
+    if turn is not None:
+        picture = picture.transpose(turn)
+        picture.info.clear()  # the orientation with it, or decoding the result would turn it again
+    return picture
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001 - the pixels are fine, and Pillow raises anything on a damaged EXIF block
+        return 1
+
+
+def _to_8_bit(image: Image.Image, name: str) -> Image.Image:
+    """The picture as "L" or "RGB", transparency laid over white."""
+    # Only a file's own colour key counts: Pillow leaves a stale one behind when a GIF is converted to RGB.
+    if image.mode in ("L", "RGB") and (image.format is None or "transparency" not in image.info):
+        return image
+    if image.mode == "F":
+        raise InvalidImage(f"{name}: floating-point pixels have no defined white: convert it to 8 or 16 bits")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _from_16_bit(image, name)
+    if image.has_transparency_data:
+        layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        picture = Image.new("RGB", layer.size, "white")
+        picture.paste(layer, mask=layer)
+        return picture
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _from_16_bit(image: Image.Image, name: str) -> Image.Image:
+    """0..65535 scaled to 0..255; Pillow's own conversion would clip at 255."""
+    pixels = np.asarray(image)
+    low, high = int(pixels.min()), int(pixels.max())
+    if low < 0 or high > 65535:
+        raise InvalidImage(f"{name}: pixels from {low} to {high} do not fit 16 bits: convert it to 8 or 16 bits")
+    tags = getattr(image, "tag_v2", {})
+    white = 4095 if tags.get(ExifTags.Base.BitsPerSample) == (12,) else 65535  # 12-bit TIFF comes unscaled
+    grey = ((pixels.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
+    if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is zero: Pillow inverts 8-bit TIFF only
+        grey = 255 - grey
+    if isinstance(image.info.get("transparency"), int):
+        grey[pixels == image.info["transparency"]] = 255
+    return Image.fromarray(grey)
+
+
+def _resize_and_crop(picture: Image.Image, rule: Preprocess, name: str) -> Image.Image:
+    if isinstance(rule.resize, int):
+        short, long = sorted(picture.size)
+        other = int(rule.resize * long / short)  # torchvision's expression, to the last bit
+        width, height = (rule.resize, other) if picture.width <= picture.height else (other, rule.resize)
+    else:
+        height, width = rule.resize
+    _check_size(width, height, f"{name}: {picture.width} x {picture.height} resized by the model's rule")
+    # The whole picture, then the crop: Pillow's resize of a fractional box is not bit-equal.
+    resized = picture.resize((width, height), Image.Resampling[rule.interpolation.upper()])
+    top, left = round((height - rule.size[0]) / 2), round((width - rule.size[1]) / 2)
+    return resized.crop((left, top, left + rule.size[1], top + rule.size[0]))
+
+
+@lru_cache(maxsize=64)
+def _tables(rule: Preprocess) -> npt.NDArray[np.float32]:
+    """(C, 256): the network's value for each pixel value, rounded once from float64."""
+    mean, std = np.array(rule.mean)[:, None], np.array(rule.std)[:, None]
+    tables: npt.NDArray[np.float32] = ((np.arange(256) * rule.scale - mean) / std).astype(np.float32)
+    tables.setflags(write=False)
+    return tables

@@ -1,0 +1,185 @@
+"""A model file, opened: check, preprocess, run, answer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.engines import open_session
+from runtime.errors import InferenceFailed, InvalidArtifact, InvalidInput
+from runtime.image import ImageSource, preprocess
+from runtime.metadata import Labels, Metadata, Preprocess
+from runtime.tasks.classification import Classification, classify
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    preprocess: Preprocess | None = None,
+    labels: Labels | None = None,
+) -> Model:
+    """Open a model file.
+
+    device: "cpu" or "cuda"; a device that cannot be used is an error, never replaced by another.
+    threads: CPU threads of one run; None takes the cores this process may really use.
+    preprocess, labels: for files that carry no edgezoo metadata.
+
+    Raises ArtifactNotFound, InvalidArtifact, DeviceUnavailable or MissingDependency.
+    """
+    return Model(path, device=device, threads=threads, preprocess=preprocess, labels=labels)
+
+
+class Model:
+    """One opened file. Safe to use from several threads; close it, or use it in ``with``.
+
+    metadata: what the file says of itself, None for a foreign ONNX file.
+    batch_size: the number of pictures per run the file was frozen to, None when it is free.
+    provider: the onnxruntime provider that really runs the graph.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        preprocess: Preprocess | None = None,
+        labels: Labels | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.device = device
+        self._session = open_session(path, device=device, threads=threads)
+        self.provider: str = self._session.get_providers()[0]
+        props = self._session.get_modelmeta().custom_metadata_map
+        self.metadata = Metadata.from_props(props, where=str(self.path))
+        self._rule = preprocess or (self.metadata.preprocess if self.metadata else None)
+        self._labels = labels or (self.metadata.labels if self.metadata else None)
+        self._input = self._session.get_inputs()[0]
+        self._output_names = [output.name for output in self._session.get_outputs()]
+        first = self._input.shape[0] if self._input.shape else None
+        self.batch_size: int | None = first if isinstance(first, int) else None
+        self._check()
+
+    def _check(self) -> None:
+        """The graph and what the file says of it must agree."""
+        if len(self._session.get_inputs()) != 1:
+            raise InvalidArtifact(
+                f"{self.path}: has {len(self._session.get_inputs())} inputs, edgezoo runs models of one"
+            )
+        if self._rule is not None:
+            (height, width), channels = self._rule.size, self._rule.channels
+            planes = (channels, height, width) if self._rule.layout == "NCHW" else (height, width, channels)
+            shape = self._input.shape
+            fits = len(shape) == 4 and all(
+                not isinstance(is_, int) or is_ == said for is_, said in zip(shape[1:], planes, strict=True)
+            )
+            if not fits:
+                raise InvalidArtifact(f"{self.path}: input {shape} does not fit its preprocessing {list(planes)}")
+        classes = self._session.get_outputs()[0].shape[-1:]
+        if (
+            self._labels is not None
+            and classes
+            and isinstance(classes[0], int)
+            and classes[0] != len(self._labels.names)
+        ):
+            raise InvalidArtifact(f"{self.path}: {classes[0]} outputs but {len(self._labels.names)} labels")
+
+    @property
+    def rule(self) -> Preprocess:
+        """The preprocessing in force. Raises InvalidArtifact for a foreign file opened without one."""
+        if self._rule is None:
+            raise InvalidArtifact(f"{self.path}: carries no edgezoo metadata: open it with preprocess=Preprocess(...)")
+        return self._rule
+
+    @property
+    def labels(self) -> Labels:
+        """The class names in force. Raises InvalidArtifact for a foreign file opened without them."""
+        if self._labels is None:
+            raise InvalidArtifact(f"{self.path}: carries no labels: open it with labels=Labels(...)")
+        return self._labels
+
+    @property
+    def trained(self) -> bool:
+        """False when the file says that its weights are random."""
+        return self.metadata.trained if self.metadata else True
+
+    def run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Preprocessed pictures in, the first output as it is: (N, C, H, W) float32 -> (N, classes) float32.
+
+        Raises InvalidInput for an array that does not fit the input.
+        """
+        try:
+            return self._session.run(self._output_names[:1], {self._input.name: batch})[0]  # type: ignore[no-any-return]
+        except Exception as error:
+            raise self._explain(batch, error) from error
+
+    def _explain(self, batch: Any, error: Exception) -> Exception:
+        """Why a run failed: checked only then, so that a good run pays nothing for it."""
+        if self._session is None:
+            return InvalidInput(f"{self.path}: the model is closed")
+        shape = [size if isinstance(size, int) else "any" for size in self._input.shape]
+        fits = (
+            isinstance(batch, np.ndarray)
+            and batch.dtype == np.float32
+            and batch.ndim == len(shape)
+            and all(want in ("any", have) for want, have in zip(shape, batch.shape, strict=True))
+        )
+        if fits:
+            return InferenceFailed(f"{self.path}: {str(error).splitlines()[0]}")
+        given = f"{batch.dtype} {list(batch.shape)}" if isinstance(batch, np.ndarray) else type(batch).__name__
+        return InvalidInput(f"{self.path}: takes float32 {shape}, not {given}; predict() takes pictures")
+
+    def predict(self, image: ImageSource, *, top: int = 5) -> Classification:
+        """Classify one picture: a path, bytes, file object, PIL image or uint8 array (H, W[, C]).
+
+        Raises InvalidImage or InvalidInput.
+        """
+        return next(self.predict_many([image], top=top))
+
+    def predict_many(
+        self, images: Iterable[ImageSource], *, top: int = 5, batch_size: int = 8
+    ) -> Iterator[Classification]:
+        """Classify pictures as they come, ``batch_size`` at a time, in order.
+
+        A file frozen to one batch size is run at that size, the last batch filled up.
+        """
+        trained, logits = self.trained, self.metadata.scores == "logits" if self.metadata else True
+        for scores in self.scores_many(images, batch_size=batch_size):
+            yield from classify(scores, self.labels, top=top, logits=logits, trained=trained)
+
+    def scores_many(self, images: Iterable[ImageSource], *, batch_size: int = 8) -> Iterator[npt.NDArray[np.float32]]:
+        """The raw scores of pictures as they come: one (n, classes) array per batch."""
+        if batch_size < 1:
+            raise InvalidInput(f"batch_size must be at least 1, not {batch_size}")
+        rule, size = self.rule, self.batch_size or batch_size
+        pending = iter(images)
+        while chunk := list(islice(pending, size)):
+            batch = np.concatenate([preprocess(image, rule) for image in chunk])
+            if self.batch_size and len(chunk) < size:
+                batch = np.concatenate([batch, np.repeat(batch[-1:], size - len(chunk), axis=0)])
+            yield self.run(batch)[: len(chunk)]
+
+    def close(self) -> None:
+        """Give the memory back. Running a closed model is an error."""
+        self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        name = self.metadata.name if self.metadata else self.path.name
+        return f"<Model {name} {self._input.shape} on {self.provider}>"

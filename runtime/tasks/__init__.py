@@ -1,0 +1,1 @@
+"""From raw scores to answers: one module of pure functions per task."""

@@ -1,0 +1,127 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from runtime.metadata import Labels, Metadata, Preprocess, Provenance
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The measuring data: real weights and photos. Tests that need it skip without it."""
+    folder = Path(os.environ.get("EDGEZOO_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no measuring data at {folder}")
+    return folder
+
+
+@pytest.fixture
+def metadata() -> Metadata:
+    """What a small three-colour, four-class model says of itself."""
+    return Metadata(
+        name="tiny",
+        task="classification",
+        preprocess=Preprocess(size=(8, 8), resize=10, mean=(0.5,) * 3, std=(0.25,) * 3, scale=1 / 255),
+        labels=Labels(names=("red", "green", "blue", "grey"), ids=("n1", "n2", "n3", "n4")),
+        provenance=Provenance(
+            framework="none", framework_version="0", exporter="onnx.helper", edgezoo_version="0", builder="tests",
+            opset=18, weights="file", weights_file="tiny.bin", license="Apache-2.0",
+        ),
+        explain_layer="conv",
+    )  # fmt: skip
+
+
+def tiny_proto(batch: int | str = "batch") -> onnx.ModelProto:
+    """Conv 3x3 -> ReLU -> global average -> Gemm: 3x8x8 pictures, 4 classes, seeded weights."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "w": rng.normal(size=(6, 3, 3, 3)), "b": rng.normal(size=6), "fw": rng.normal(size=(6, 4)), "fb": np.zeros(4)
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["input", "w", "b"], ["conv"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["conv"], ["relu"]),
+        helper.make_node("GlobalAveragePool", ["relu"], ["gap"]),
+        helper.make_node("Flatten", ["gap"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "fw", "fb"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("input", 1, [batch, 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", 1, [batch, 4])],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, metadata: Metadata) -> Callable[..., Path]:
+    """Writes a tiny model; arguments change its batch, its metadata fields or its raw properties."""
+
+    def make(
+        name: str = "tiny.onnx", *, batch: int | str = "batch", stamped: bool = True,
+        props: dict[str, str] | None = None, **changes: Any,
+    ) -> Path:  # fmt: skip
+        proto = tiny_proto(batch)
+        values = replace(metadata, **changes).to_props() if stamped else {}
+        for key, value in (values | (props or {})).items():
+            proto.metadata_props.add(key=key, value=value)
+        path = tmp_path / name
+        path.write_bytes(proto.SerializeToString())
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def lenet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """LeNet-5, exported from PyTorch with the bundled weights as `zoo export lenet5` does it."""
+    from zoo.cli import main
+
+    path = tmp_path_factory.mktemp("lenet") / "lenet5.onnx"
+    assert main(["export", "lenet5", "--source", "torch", "-o", str(path)]) == 0
+    return path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind: exit code, stdout, stderr."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def zoo(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Runs one ``zoo`` command in this process."""
+    from zoo.cli import main
+
+    def run(*argv: object) -> Outcome:
+        capfd.readouterr()
+        try:
+            code = main([str(argument) for argument in argv])
+        except SystemExit as stop:  # argparse
+            code = int(stop.code or 0)
+        out, err = capfd.readouterr()
+        return Outcome(code, out, err)
+
+    return run

@@ -1,0 +1,100 @@
+"""``zoo export NAME``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from exporters import EXPORTERS
+from exporters.source import Recipe
+from runtime.errors import InvalidInput
+from zoo.labels import load, read
+from zoo.models import find
+from zoo.terminal import print_json, steps
+from zoo.weights import framework_of, resolve
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``zoo export``."""
+    parser.add_argument("name", metavar="NAME", help="a network of the zoo (`zoo list`)")
+    parser.add_argument("--source", choices=list(EXPORTERS), help="the framework to build from (default: the first)")
+    parser.add_argument(
+        "--weights",
+        metavar="imagenet|none|bundled|FILE",
+        help="imagenet: the framework's own; none: untrained, seeded; bundled: this project's; FILE: .pth, .pt, "
+        ".safetensors, .keras, .h5, .weights.h5 (default: bundled where there are such, else imagenet)",
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="file to write (default: NAME.onnx)")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="class names, one per line, in output order")
+    parser.add_argument("--opset", type=int, default=18, help="ONNX opset, 13 to 23 (default: 18)")
+    parser.add_argument("--batch", default="dynamic", metavar="N|dynamic", help="pictures per run (default: dynamic)")
+    parser.add_argument("--input-size", metavar="HxW", help="height and width of the input (default: the network's)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of untrained weights (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, verify, write, and say what was verified."""
+    spec = find(args.name)
+    framework, variant = spec.variant(args.source or _framework_for(spec.sources, args.weights))
+    rule = variant.preprocess
+    if args.input_size:
+        rule = rule.at_size(*_size(args.input_size))
+    recipe = Recipe(
+        name=spec.name,
+        builder=variant.builder,
+        preprocess=rule,
+        labels=read(args.labels) if args.labels else load(spec.labels),
+        weights=resolve(spec, variant, args.weights, seed=args.seed),
+        samples=spec.samples,
+        license=variant.license,
+        paper=spec.paper,
+    )
+    batch = _batch(args.batch)
+    output = args.output or Path(f"{spec.name}.onnx")
+
+    from exporters.export import STEPS, export
+
+    with steps(STEPS, what=f"{spec.name} from {framework}", verbose=args.verbose) as begin:
+        done = export(recipe, framework, output, opset=args.opset, batch=batch, on_step=begin)
+    parity = done.metadata.parity
+    assert parity is not None
+    if args.json:
+        print_json({"path": str(done.path), "bytes": done.bytes, "metadata": asdict(done.metadata)})
+        return 0
+    print(f"wrote {done.path} ({done.bytes / 1e6:.2f} MB, opset {args.opset}, input {_input(done.metadata, batch)})")
+    print(
+        f"verified against {framework} on {parity.inputs} {recipe.samples}, batch "
+        f"{' and '.join(map(str, parity.batch_sizes))}: same top-1, relative error {parity.max_relative_error:.1e} "
+        f"(allowed {parity.tolerance:.0e})"
+    )
+    if not done.metadata.trained:
+        print("untrained weights: predictions of this file mean nothing")
+    return 0
+
+
+def _framework_for(sources: object, weights: str | None) -> str | None:
+    """A Keras file needs the Keras source, a torch checkpoint the torch one; else the row's first."""
+    implied = framework_of(weights)
+    return implied if implied in (sources if isinstance(sources, dict) else ()) else None
+
+
+def _size(text: str) -> tuple[int, int]:
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and 1 <= int(part) <= 8192 for part in parts):
+        raise InvalidInput(f"--input-size {text!r}: give HEIGHTxWIDTH in pixels, such as 224x224")
+    return int(parts[0]), int(parts[1])
+
+
+def _batch(text: str) -> int | None:
+    if text == "dynamic":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise InvalidInput(f"--batch {text!r}: give a number of at least 1, or dynamic")
+    return int(text)
+
+
+def _input(metadata: object, batch: int | None) -> str:
+    rule = metadata.preprocess  # type: ignore[attr-defined]
+    return "x".join(str(size) for size in (batch or "N", rule.channels, *rule.size))

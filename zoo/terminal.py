@@ -1,0 +1,92 @@
+"""What people see: tables on stdout, progress on stderr, frameworks kept quiet."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Item = TypeVar("Item")
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: set[str]) -> None:
+    """A table on stdout; the columns in ``right`` are aligned to the right, as numbers are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    # A file or a pipe has no width: let no column be cut there.
+    Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False).print(table)
+
+
+def track(items: Iterable[Item], *, what: str, total: int) -> Iterator[Item]:
+    """The items, with a progress bar on stderr when that is a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_stderr(), transient=True, disable=not sys.stderr.isatty()) as progress:
+        yield from progress.track(items, total=total, description=what)
+
+
+@contextmanager
+def steps(names: Sequence[str], *, what: str, verbose: bool) -> Iterator[Callable[[str], None]]:
+    """A function to call with each step as it begins, shown as progress on stderr.
+
+    Meanwhile whatever frameworks write, from Python or C++, goes nowhere unless ``verbose``.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    with _quiet(verbose) as stream:
+        columns = (TextColumn(what), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        hidden = verbose or not stream.isatty()
+        with Progress(*columns, console=_stderr(stream), transient=True, disable=hidden) as progress:
+            task = progress.add_task("start", total=len(names))
+
+            def begin(name: str) -> None:
+                progress.update(task, description=name, completed=list(names).index(name))
+
+            yield begin
+
+
+@contextmanager
+def _quiet(verbose: bool) -> Iterator[TextIO]:
+    """Point the file descriptors of stdout and stderr at a scratch file; gives the real stderr."""
+    if verbose:
+        yield sys.stderr
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    try:
+        with tempfile.TemporaryFile() as scratch, os.fdopen(os.dup(kept[1]), "w", buffering=1) as stream:
+            os.dup2(scratch.fileno(), 1)
+            os.dup2(scratch.fileno(), 2)
+            yield stream
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+
+
+def _stderr(stream: TextIO | None = None) -> Console:
+    from rich.console import Console
+
+    return Console(file=stream, stderr=stream is None, markup=False, emoji=False)
