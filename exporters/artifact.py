@@ -17,6 +17,8 @@ from runtime.metadata import Metadata
 EXTERNAL_DATA_ABOVE = 2**31 - 2**20
 """Bytes. protobuf cannot hold 2 GiB; above this the weights go to NAME.onnx.data beside the file."""
 
+_INLINE_BELOW = 1024  # bytes of a tensor that stays in the graph even then
+
 
 @contextmanager
 def staged(output: Path) -> Iterator[Path]:
@@ -29,10 +31,10 @@ def staged(output: Path) -> Iterator[Path]:
         raise OutputNotWritable(f"{output}: is a folder: give a file name ending in .onnx")
     if output.suffix != ".onnx":
         raise OutputNotWritable(f"{output}: the output must end in .onnx")
+    if not output.parent.is_dir():
+        raise OutputNotWritable(f"{output.parent}: no such folder: create it first")
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{output.stem}.", dir=output.parent))
-    except FileNotFoundError as error:
-        raise OutputNotWritable(f"{output.parent}: no such folder: create it first") from error
     except OSError as error:
         raise OutputNotWritable(f"{output}: cannot be written ({os.strerror(error.errno or 0)})") from error
     try:
@@ -67,7 +69,9 @@ def write(proto: Any, path: Path) -> None:
     if proto.ByteSize() > EXTERNAL_DATA_ABOVE:
         import onnx
 
-        onnx.save_model(proto, path, save_as_external_data=True, location=path.name + ".data", size_threshold=1024)
+        data = path.name + ".data"
+        path.with_name(data).unlink(missing_ok=True)  # onnx appends to what is there
+        onnx.save_model(proto, path, save_as_external_data=True, location=data, size_threshold=_INLINE_BELOW)
         return
     with path.open("wb") as file:
         file.write(proto.SerializeToString(deterministic=True))

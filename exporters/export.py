@@ -71,7 +71,7 @@ def export(
         on_step("verify")
         pictures = sample_files(recipe.samples)
         with Model(draft) as model:
-            parity = verify(source, model, pictures, kind=f"{recipe.samples} (exporters/samples)")
+            parity = verify(source, model, pictures, kind=f"{recipe.samples} (exporters/samples)", batch=batch)
             answer = model.run(_first_batch(model, pictures))
         on_step("write")
         metadata = _describe(recipe, source, opset, metadata.explain_layer, parity=parity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -66,6 +67,9 @@ def load(recipe: Recipe) -> Source:
 
 def _import_keras() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with contextlib.suppress(ImportError):
+        # Both hold a copy of LLVM: triton after tensorflow aborts the process (tensorflow issue 124205).
+        import triton  # noqa: F401
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = "tensorflow"  # what tf2onnx reads
     try:

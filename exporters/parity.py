@@ -29,10 +29,17 @@ BATCH_SIZES = (1, 3)
 
 
 def verify(
-    source: Source, model: Model, pictures: Sequence[Path], *, kind: str, tolerance: float = TOLERANCE
+    source: Source,
+    model: Model,
+    pictures: Sequence[Path],
+    *,
+    kind: str,
+    batch: int | None = None,
+    tolerance: float = TOLERANCE,
 ) -> Parity:
     """Compare a model file with its source on real pictures.
 
+    batch: the batch size the file is meant to be frozen to; None when any size must work.
     Raises ParityError naming the check that failed and by how much.
     """
     if len(pictures) < 8:
@@ -46,7 +53,7 @@ def verify(
         raise ParityError(
             f"preprocessing differs from the framework's: relative error {off:.1e} above {PREPROCESS_TOLERANCE:.0e}"
         )
-    sizes = (model.batch_size,) if model.batch_size else BATCH_SIZES
+    sizes = (batch,) if batch else BATCH_SIZES
     worst = 0.0
     for size in sizes:
         for start in range(0, len(pictures), size):

@@ -94,10 +94,11 @@ def usable_cores(*, cgroup_root: Path = Path("/sys/fs/cgroup"), self_cgroup: Pat
 def _cpu_quotas(root: Path, self_cgroup: Path) -> Iterator[tuple[int, int]]:
     """(quota, period) in microseconds of this process's cgroup and of every parent, v2 and v1."""
     for line in _read(self_cgroup).splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
-            continue
+        match line.split(":", 2):
+            case [_, controllers, path] if not controllers or "cpu" in controllers.split(","):
+                pass
+            case _:
+                continue
         v1 = {controllers, "cpu", "cpu,cpuacct", "cpuacct,cpu"}
         mounts = sorted(root / name for name in v1) if controllers else [root, root / "unified"]
         parts = [part for part in path.split("/") if part not in ("", ".", "..")]

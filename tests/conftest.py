@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +15,11 @@ import pytest
 from onnx import helper, numpy_helper
 
 from runtime.metadata import Labels, Metadata, Preprocess, Provenance
+
+# TensorFlow 2.20+ on Linux opens its LLVM to the whole process, and Triton, which torch's optimizers load, dies of it
+# unless it came first (tensorflow/tensorflow issue 124205). Collection is before any test imports TensorFlow.
+with contextlib.suppress(ImportError):
+    import triton  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 
@@ -70,6 +76,12 @@ def tiny_proto(batch: int | str = "batch") -> onnx.ModelProto:
         [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+@pytest.fixture
+def tiny_model() -> onnx.ModelProto:
+    """The tiny network as a model in memory."""
+    return tiny_proto()
 
 
 @pytest.fixture

@@ -22,15 +22,17 @@ def print_json(data: Any) -> None:
 
 
 def print_table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: set[str]) -> None:
-    """A table on stdout; the columns in ``right`` are aligned to the right, as numbers are."""
+    """A table on stdout under its title; the columns in ``right`` are aligned to the right, as numbers are."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(header_style="bold")
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
+    if title:
+        print(title)  # not as rich's title, which is wrapped to the width of the table
     # A file or a pipe has no width: let no column be cut there.
     Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False).print(table)
 

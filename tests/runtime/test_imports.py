@@ -14,9 +14,8 @@ HEAVY = {*FRAMEWORKS, "onnx", "onnxruntime", "numpy", "PIL"}
 def loaded_by(code: str) -> set[str]:
     """Top-level modules in memory after the code ran in a new process."""
     script = f"{code}\nimport sys\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
-    return set(
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
 
 
 @pytest.mark.parametrize("package", ["runtime", "zoo", "exporters"])

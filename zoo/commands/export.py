@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from exporters import EXPORTERS
 from exporters.source import Recipe
 from runtime.errors import InvalidInput
+from runtime.metadata import Labels, Metadata, WeightsKind
 from zoo.labels import load, read
 from zoo.models import find
+from zoo.spec import Framework, ModelSpec, Variant
 from zoo.terminal import print_json, steps
 from zoo.weights import framework_of, resolve
 
@@ -41,12 +44,13 @@ def run(args: argparse.Namespace) -> int:
     rule = variant.preprocess
     if args.input_size:
         rule = rule.at_size(*_size(args.input_size))
+    weights = resolve(spec, variant, args.weights, seed=args.seed)
     recipe = Recipe(
         name=spec.name,
         builder=variant.builder,
         preprocess=rule,
-        labels=read(args.labels) if args.labels else load(spec.labels),
-        weights=resolve(spec, variant, args.weights, seed=args.seed),
+        labels=_labels(args.labels, spec, weights.kind),
+        weights=weights,
         samples=spec.samples,
         license=variant.license,
         paper=spec.paper,
@@ -74,10 +78,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _framework_for(sources: object, weights: str | None) -> str | None:
+def _labels(file: Path | None, spec: ModelSpec, kind: WeightsKind) -> Labels:
+    """The row's labels, or the user's; published weights have as many classes as the row, no other number."""
+    own = load(spec.labels)
+    if file is None:
+        return own
+    labels = read(file)
+    if kind in ("imagenet", "bundled") and len(labels.names) != len(own.names):
+        raise InvalidInput(
+            f"{file}: {len(labels.names)} labels, but the {kind} weights of {spec.name} have {len(own.names)} classes"
+        )
+    return labels
+
+
+def _framework_for(sources: Mapping[Framework, Variant], weights: str | None) -> Framework | None:
     """A Keras file needs the Keras source, a torch checkpoint the torch one; else the row's first."""
     implied = framework_of(weights)
-    return implied if implied in (sources if isinstance(sources, dict) else ()) else None
+    return implied if implied in sources else None
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -95,6 +112,6 @@ def _batch(text: str) -> int | None:
     return int(text)
 
 
-def _input(metadata: object, batch: int | None) -> str:
-    rule = metadata.preprocess  # type: ignore[attr-defined]
+def _input(metadata: Metadata, batch: int | None) -> str:
+    rule = metadata.preprocess
     return "x".join(str(size) for size in (batch or "N", rule.channels, *rule.size))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import struct
 from pathlib import Path
@@ -14,11 +13,6 @@ from PIL import Image
 from exporters.architectures import lenet5, train_lenet5
 from exporters.samples import draw_digits
 from runtime.errors import InvalidInput, InvalidWeights, OutputNotWritable
-
-# TensorFlow 2.20+ on Linux opens its LLVM to the whole process, and Triton, which torch's optimizers load, dies of it
-# unless it came first (tensorflow/tensorflow issue 124205). Collection is before any test imports TensorFlow.
-with contextlib.suppress(ImportError):
-    import triton  # noqa: F401
 
 ROOT = Path(__file__).parents[3]
 BUNDLED = ROOT / "zoo" / "bundled" / "lenet5.safetensors"
