@@ -83,7 +83,9 @@ def main() -> int:
     record = {
         "date": datetime.date.today().isoformat(),
         "machine": {"cpu": machine.cpu, "cores": machine.cores_usable, "platform": machine.platform},
-        "versions": {key: value for key, value in machine.versions.items() if key in ("python", "numpy", "onnxruntime")},
+        "versions": {
+            key: value for key, value in machine.versions.items() if key in ("python", "numpy", "onnxruntime")
+        },
         "rounds": args.rounds,
         "run_us": per_call(args.file, args.rounds),
         "import_ms": at_import(max(4, args.rounds // 50)),

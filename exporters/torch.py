@@ -1,4 +1,4 @@
-"""PyTorch networks. The only module of the road that imports torch, torchvision or timm."""
+"""PyTorch networks. Only this module and ``torch_weights`` import torch, torchvision or timm."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from exporters.source import FloatArray, Recipe, Source, describe_mismatch, file_sha256, import_builder
-from runtime.errors import ExportFailed, InvalidWeights, MissingDependency, UnknownName, WeightsUnavailable
+from exporters.hub import first_line
+from exporters.source import FloatArray, Recipe, Source, import_builder
+from exporters.torch_weights import fill
+from runtime.errors import ExportFailed, MissingDependency, UnknownName
 from runtime.metadata import Preprocess
 
-_LIBRARIES = ("torchvision", "timm")
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
@@ -27,15 +28,9 @@ def load(recipe: Recipe) -> Source:
     except ImportError as error:
         raise MissingDependency(f'PyTorch cannot be imported ({error}): pip install "edgezoo[torch]"') from error
     library, _, name = recipe.builder.partition(":")
-    weights = recipe.weights
-    torch.manual_seed(weights.seed)
+    torch.manual_seed(recipe.weights.seed)
     model = _build(library, name, recipe)
-    sha256 = None
-    if weights.kind == "imagenet":
-        sha256 = _load_hub(model, library, name, weights.hub)
-    elif weights.path is not None:
-        sha256 = file_sha256(_readable(weights.path))
-        _load_state(model, _read_state(weights.path), where=weights.path.name)
+    sha256 = fill(model, recipe)
     model.eval().requires_grad_(False)
 
     def forward(batch: FloatArray) -> FloatArray:
@@ -43,7 +38,7 @@ def load(recipe: Recipe) -> Source:
             return np.asarray(model(torch.from_numpy(batch)).numpy(), dtype=np.float32)
 
     rule = recipe.preprocess
-    transform = _transform(library, name, model, rule, weights.hub)
+    transform = _transform(library, name, model, rule, recipe.weights.hub)
     return Source(
         framework="torch",
         framework_version=_version("torch"),
@@ -80,98 +75,6 @@ def _build(library: str, name: str, recipe: Recipe) -> Any:
         except RuntimeError as error:
             raise UnknownName(f"timm has no model {name!r} ({error})") from error
     return import_builder(recipe.builder)(num_classes=classes)
-
-
-# ---- weights
-
-
-def _load_hub(model: Any, library: str, name: str, hub: str | None) -> str:
-    """Load the framework's published weights, checksum verified; the SHA-256 of the file."""
-    if library not in _LIBRARIES or hub is None:
-        raise WeightsUnavailable(f"{library}:{name} has no published weights: use --weights FILE or --weights none")
-    fetch = _fetch_torchvision if library == "torchvision" else _fetch_timm
-    try:
-        path = fetch(name, hub)
-    except Exception as error:
-        raise WeightsUnavailable(
-            f"cannot get the {hub} weights of {library}:{name} ({_first_line(error)}): "
-            "use --weights FILE with weights you have, or --weights none for an untrained network"
-        ) from error
-    _load_state(model, _read_state(path), where=path.name)
-    return file_sha256(path)
-
-
-def _fetch_torchvision(name: str, hub: str) -> Path:
-    import torch
-    import torchvision
-
-    url = torchvision.models.get_model_weights(name)[hub].url
-    # check_hash compares the file with the digest in its name, torchvision's own convention.
-    torch.hub.load_state_dict_from_url(url, progress=False, check_hash=True, weights_only=True)
-    return Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
-
-
-def _fetch_timm(name: str, hub: str) -> Path:
-    import huggingface_hub
-
-    # Content-addressed by the hub; safetensors never runs code.
-    return Path(huggingface_hub.hf_hub_download(hub, "model.safetensors"))
-
-
-def _readable(path: Path) -> Path:
-    if not path.is_file():
-        raise WeightsUnavailable(f"{path}: no such weights file")
-    return path
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    """A flat state dict from .safetensors or a torch checkpoint, without running any code."""
-    import pickle
-
-    import torch
-
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return dict(load_file(path))
-        if path.suffix in (".h5", ".keras"):
-            raise InvalidWeights(f"{path}: a Keras file: use --source keras")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except InvalidWeights:
-        raise
-    except pickle.UnpicklingError as error:
-        raise InvalidWeights(
-            f"{path}: refused, it is not a plain state dict and reading it could run code: "
-            "save model.state_dict() with torch.save, or as .safetensors"
-        ) from error
-    except Exception as error:
-        raise InvalidWeights(f"{path}: not a readable checkpoint ({_first_line(error)})") from error
-    return _unwrap(state, path)
-
-
-def _unwrap(state: Any, path: Path) -> dict[str, Any]:
-    """The tensors inside the wrappings that training scripts use."""
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(hasattr(value, "shape") for value in state.values()):
-        raise InvalidWeights(f"{path}: holds no state dict: save model.state_dict()")
-    if state and all(key.startswith("module.") for key in state):  # torch.nn.DataParallel
-        state = {key.removeprefix("module."): value for key, value in state.items()}
-    return dict(state)
-
-
-def _load_state(model: Any, state: dict[str, Any], *, where: str) -> None:
-    # Counters of training steps: absent from old checkpoints and without effect on the output.
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    counters = {key for key in expected if key.endswith("num_batches_tracked")}
-    state = {key: value for key, value in state.items() if key not in counters}
-    given = {key: tuple(value.shape) for key, value in state.items()}
-    mismatch = describe_mismatch({key: shape for key, shape in expected.items() if key not in counters}, given)
-    if mismatch:
-        raise InvalidWeights(f"{where}: the weights do not fit {type(model).__name__}: {mismatch}")
-    model.load_state_dict(state, strict=False)
 
 
 # ---- preprocessing, by the libraries' own code and configuration
@@ -236,7 +139,7 @@ def _convert(model: Any, rule: Preprocess, opset: int, batch: int | None) -> Any
             verbose=False,
         )
     except Exception as error:
-        raise ExportFailed(f"torch.onnx.export failed: {_first_line(error)}") from error
+        raise ExportFailed(f"torch.onnx.export failed: {first_line(error)}") from error
     return _name_layers(program.model_proto, dict(model.named_modules()))
 
 
@@ -250,8 +153,3 @@ def _name_layers(proto: Any, modules: dict[str, Any]) -> Any:
         named = [name for name in (*owners[:1], *reversed(scopes)) if name and name in modules]
         node.name = named[0] if named else (scopes[-1] if scopes else node.op_type.lower())
     return proto
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]

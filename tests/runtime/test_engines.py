@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,7 +23,9 @@ from onnx import TensorProto, helper, numpy_helper
 from runtime import engines
 from runtime.engines import ENGINES, open_session, why_unavailable
 from runtime.errors import ArtifactNotFound, DeviceUnavailable, InvalidArtifact, InvalidInput, UserError
-from runtime.machine import usable_cores
+from runtime.machine import load_onnxruntime, usable_cores
+
+onnxruntime = load_onnxruntime()
 
 WEIGHTS = np.random.default_rng(0).standard_normal((24, 24)).astype(np.float32)
 INPUT = np.random.default_rng(1).standard_normal((1, 3, 24)).astype(np.float32)
@@ -111,6 +112,19 @@ def test_threads_default_to_usable_cores(write: Callable[..., Path], monkeypatch
 def test_the_session_keeps_to_its_provider(write: Callable[..., Path]) -> None:
     # onnxruntime would otherwise rebuild the session on the CPU when a run fails.
     assert open_session(write(make_model()))._enable_fallback is False
+
+
+def test_the_file_name_decides_nothing(write: Callable[..., Path]) -> None:
+    # onnxruntime takes an .ort file for its own binary format.
+    assert run(open_session(write(make_model(), "model.ort"))).shape == (1, 3, 24)
+
+
+def test_opening_prints_nothing(write: Callable[..., Path], capfd: pytest.CaptureFixture[str]) -> None:
+    # onnxruntime warns of weights that no operator reads.
+    unused = numpy_helper.from_array(WEIGHTS, "unused")
+    open_session(write(make_model(initializers=[numpy_helper.from_array(WEIGHTS, "w"), unused])))
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
 
 
 @pytest.mark.parametrize("threads", [0, -1])
@@ -367,7 +381,8 @@ def test_weights_beside_the_model_are_read(folders: Path, place: Callable[[str],
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(
-    "location", ["../outside.bin", "{}/outside.bin", "up/../../outside.bin", "link.bin", "up/outside.bin"]
+    "location",
+    ["../outside.bin", "{}/outside.bin", "{}/models/inside.bin", "up/../../outside.bin", "link.bin", "up/outside.bin"],
 )
 def test_weights_outside_the_folder_are_refused(
     folders: Path, place: Callable[[str], onnx.ModelProto], location: str

@@ -169,9 +169,8 @@ FOUND = "from runtime.machine import installed_onnxruntimes as found; print(foun
 
 
 def test_the_real_one_is_found_and_loaded_once() -> None:
-    import onnxruntime
-
-    assert load_onnxruntime() is onnxruntime
+    onnxruntime = load_onnxruntime()
+    assert onnxruntime is sys.modules["onnxruntime"] is load_onnxruntime()
     found = installed_onnxruntimes()
     assert len(found) == 1
     assert list(found.values()) == [onnxruntime.__version__]
@@ -276,8 +275,7 @@ def test_the_start_does_not_pay_for_package_metadata() -> None:
 def test_report_of_this_machine() -> None:
     from importlib.metadata import version
 
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     found = report()
     assert found.versions["numpy"] == version("numpy")
     assert found.versions["onnxruntime"] == onnxruntime.__version__

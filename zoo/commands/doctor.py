@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from zoo.terminal import print_json, print_table
+
+if TYPE_CHECKING:
+    from runtime.machine import MachineReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,19 +23,24 @@ def run(args: argparse.Namespace) -> int:
     found = report()
     if args.json:
         print_json(found.to_dict())
-    else:
-        print_table("this machine", ("what", "value"), _rows(found.to_dict()), right=set())
-        for problem in found.problems:
-            print(f"problem: {problem}")
-        print("no problems found" if not found.problems else "")
+        return 2 if found.problems else 0
+    print_table(None, ("what", "value"), _rows(found), right=set())
+    for problem in found.problems:
+        print(f"problem: {problem}")
+    if not found.problems:
+        print("no problems found")
     return 2 if found.problems else 0
 
 
-def _rows(data: dict[str, Any]) -> list[tuple[str, str]]:
-    rows = []
-    for key, value in data.items():
-        if isinstance(value, dict):
-            rows += [(f"{key} {name}", "not installed" if item is None else str(item)) for name, item in value.items()]
-        elif key != "problems":
-            rows.append((key, ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)))
-    return rows
+def _rows(found: MachineReport) -> list[tuple[str, str]]:
+    memory = f"{found.memory_bytes / 2**30:.1f} GiB" if found.memory_bytes else "unknown"
+    return [
+        ("platform", found.platform),
+        ("cpu", found.cpu),
+        ("cores", f"{found.cores_usable} usable of {found.cores_logical}"),
+        ("memory", memory),
+        *((name, version or "not installed") for name, version in found.versions.items()),
+        ("onnxruntime wheel", ", ".join(f"{name} {version}" for name, version in found.onnxruntimes.items()) or "none"),
+        ("providers", ", ".join(found.providers)),
+        *((f"device {row.device}", "usable" if row.usable else f"not usable: {row.reason}") for row in found.devices),
+    ]

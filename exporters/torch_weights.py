@@ -1,0 +1,155 @@
+"""Weights of PyTorch networks: from the hubs of torchvision and timm, or from a file, without running any code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from exporters import hub as hubs
+from exporters.source import Recipe, describe_mismatch, file_sha256
+from exporters.weights_file import kind_of
+from runtime.errors import InvalidWeights, WeightsUnavailable
+
+_WRAPPINGS = ("state_dict", "model_state_dict", "model")
+_PREFIXES = ("module.", "_orig_mod.")  # torch.nn.DataParallel, torch.compile
+_TIMM_FILE = "model.safetensors"
+_CODE_IN_IT = "save model.state_dict() with torch.save, or as .safetensors, in the environment that the file comes from"
+
+
+def fill(model: Any, recipe: Recipe) -> str | None:
+    """Load the recipe's weights into ``model``; the SHA-256 of their file, None for untrained ones.
+
+    Raises WeightsUnavailable, or InvalidWeights when they do not fit or reading them would run code.
+    """
+    weights = recipe.weights
+    if weights.kind == "none":
+        return None
+    path = weights.path if weights.path is not None else _fetch(recipe)
+    _load(model, _read(path), where=path.name, recipe=recipe)
+    return file_sha256(path)
+
+
+# ---- the hubs
+
+
+def _fetch(recipe: Recipe) -> Path:
+    library, _, name = recipe.builder.partition(":")
+    hub = recipe.weights.hub
+    if library not in ("torchvision", "timm") or hub is None:
+        raise WeightsUnavailable(f"{recipe.builder} has no published weights: use --weights FILE or --weights none")
+    with hubs.reaching(f"the {hub} weights of {recipe.builder}"):
+        return _fetch_torchvision(name, hub) if library == "torchvision" else _fetch_timm(hub)
+
+
+def _fetch_torchvision(name: str, hub: str) -> Path:
+    """The file in torch's cache. Its name holds the beginning of its SHA-256, torchvision's own convention."""
+    import torch
+    import torchvision
+
+    url = torchvision.models.get_model_weights(name)[hub].url
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(url).path).name)
+    named = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    digest = named.group(1) if named else ""
+    if path.exists():
+        _check_cached(path, digest)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Writes beside it, compares the digest, then renames.
+        torch.hub.download_url_to_file(url, str(path), digest or None, progress=False)
+    return path
+
+
+def _fetch_timm(hub: str) -> Path:
+    """The file in the hub's cache, a link to what is named by the SHA-256 of its content."""
+    import huggingface_hub
+
+    cached = huggingface_hub.try_to_load_from_cache(hub, _TIMM_FILE)
+    if isinstance(cached, str):
+        _check_cached(Path(cached).resolve(), _linked_digest(Path(cached)))
+        return Path(cached)
+    hubs.refuse_offline()
+    # One question first: hf_hub_download alone tries for minutes to reach a hub that is not there.
+    huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(hub, _TIMM_FILE), timeout=hubs.TIMEOUT)
+    path = Path(huggingface_hub.hf_hub_download(hub, _TIMM_FILE))
+    if not file_sha256(path).startswith(_linked_digest(path)):  # the hub's own download looks at the size alone
+        path.resolve().unlink()
+        raise ValueError("the SHA-256 of what arrived is not the hub's")
+    return path
+
+
+def _linked_digest(path: Path) -> str:
+    """The SHA-256 that a file in the hub's cache is stored under; "" where links are not supported."""
+    name = path.readlink().name if path.is_symlink() else ""
+    return name if re.fullmatch(r"[0-9a-f]{64}", name) else ""
+
+
+def _check_cached(path: Path, digest: str) -> None:
+    if not file_sha256(path).startswith(digest):
+        raise WeightsUnavailable(f"{path}: damaged in the cache (its SHA-256 is not {digest[:16]}): delete it")
+
+
+# ---- files
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A flat state dict from a .safetensors file or a torch checkpoint."""
+    import pickle
+
+    import torch
+
+    kind = kind_of(path)
+    if kind in ("keras", "hdf5"):
+        raise InvalidWeights(f"{path}: a Keras file: use --source keras")
+    if kind == "torchscript":
+        raise InvalidWeights(f"{path}: refused, a TorchScript archive holds code: {_CODE_IN_IT}")
+    try:
+        if kind == "safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        return _unwrap(torch.load(path, map_location="cpu", weights_only=True), path)
+    except InvalidWeights:
+        raise
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"it holds {named.group(1)}, and reading that" if named else "it is no plain state dict: reading it"
+        raise InvalidWeights(f"{path}: refused, {what} could run code: {_CODE_IN_IT}") from error
+    except Exception as error:
+        raise InvalidWeights(f"{path}: not a readable checkpoint ({hubs.first_line(error)})") from error
+
+
+def _unwrap(state: Any, path: Path) -> dict[str, Any]:
+    """The tensors inside the wrappings that training scripts use."""
+    import torch
+
+    for key in _WRAPPINGS:
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
+        raise InvalidWeights(f"{path}: holds no state dict: save model.state_dict()")
+    for prefix in _PREFIXES:
+        if state and all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return dict(state)
+
+
+def _load(model: Any, state: dict[str, Any], *, where: str, recipe: Recipe) -> None:
+    fits = f"do not fit {recipe.builder.rpartition(':')[2]} with {len(recipe.labels.names)} labels"
+    # Counters of training steps: absent from old checkpoints and without effect on the output.
+    own = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
+    state = {key: value for key, value in state.items() if key in own or not key.endswith("num_batches_tracked")}
+    mismatch = describe_mismatch(
+        {key: tuple(value.shape) for key, value in own.items()},
+        {key: tuple(value.shape) for key, value in state.items()},
+    )
+    if mismatch:
+        raise InvalidWeights(f"{where}: the weights {fits}: {mismatch}")
+    # torch would turn integers of a quantized network into floats without a word, scales lost.
+    odd = [key for key, value in state.items() if value.is_floating_point() != own[key].is_floating_point()]
+    if odd:
+        raise InvalidWeights(f"{where}: {odd[0]} is {state[odd[0]].dtype}: give the weights before quantization")
+    model.load_state_dict(state, strict=False)

@@ -1,0 +1,156 @@
+"""The documents cannot drift: every command and every snippet in them is run, in order, in an empty folder."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+INSTALL, UV_RUN = "python3 -m pip install -q uv", "python3 -m uv run "
+# What keeps an example short here without changing what it does.
+SHORTER = {
+    "exporters.architectures.train_lenet5": " --epochs 1",
+    "benchmarks/overhead.py": " --rounds 20",
+}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced code blocks of one language."""
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def commands(text: str) -> list[str]:
+    """Every command of a document's bash blocks, without the part that sets uv up."""
+    parts = [part.strip() for block in blocks(text, "bash") for line in block.splitlines() for part in line.split("&&")]
+    return [part.removeprefix(UV_RUN) for part in parts if part and part != INSTALL]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, root: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as a reader has it: the sample pictures, the benchmarks, MNIST, published weights already fetched."""
+    shutil.copytree(root / "exporters" / "samples", tmp_path / "exporters" / "samples")
+    shutil.copytree(root / "benchmarks", tmp_path / "benchmarks")
+    real = root.parent / "shared" / "data" / "mnist"
+    if real.is_dir():
+        (tmp_path / "mnist").symlink_to(real)
+    else:
+        _write_mnist(tmp_path / "mnist", root / "exporters" / "samples" / "digits")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    return tmp_path
+
+
+def _write_mnist(folder: Path, digits: Path) -> None:
+    """The ten sample digits, 64 times over, in MNIST's format."""
+    folder.mkdir()
+    pictures = [np.asarray(Image.open(digits / f"{digit}.png").convert("L").resize((28, 28))) for digit in range(10)]
+    for stem in ("train", "t10k"):
+        images = struct.pack(">4I", 2051, 640, 28, 28) + np.stack(pictures * 64).tobytes()
+        answers = struct.pack(">2I", 2049, 640) + bytes(range(10)) * 64
+        (folder / f"{stem}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+        (folder / f"{stem}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(answers))
+
+
+def _publish_mobilenet(folder: Path) -> None:
+    """Random weights where torch.hub keeps the published ones: there is no network in a test."""
+    import torch
+    import torchvision
+
+    url = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url
+    target = folder / "torch" / "hub" / "checkpoints" / url.rsplit("/", 1)[-1]
+    target.parent.mkdir(parents=True)
+    torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), target)
+
+
+@pytest.mark.slow
+def test_readme(root: Path, folder: Path, zoo: Callable[..., Any]) -> None:
+    text = (root / "README.md").read_text(encoding="utf-8")
+    _publish_mobilenet(folder)
+    answers = {}
+    for command in commands(text):
+        answers[command] = _run(command, zoo)
+    for snippet in blocks(text, "python"):
+        exec(compile(snippet, "README.md", "exec"), {})
+    assert "verified against torch" in answers["zoo export lenet5"]
+    assert "│ 7 " in answers["zoo predict lenet5.onnx exporters/samples/digits/7.png"]
+    assert "untrained weights" in answers["zoo export mobilenet --weights none -o untrained.onnx"]
+    if (folder / "mnist").is_symlink():
+        stated = re.search(r"\*\*([\d.]+) % top-1\*\*", text)
+        measured = re.search(r"top-1 ([\d.]+) %", answers["zoo eval lenet5.onnx mnist/"])
+        assert stated is not None
+        assert measured is not None
+        assert stated[1] == measured[1]
+        assert float(measured[1]) >= 99.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("document", ["benchmarks/README.md"])
+def test_other_documents(root: Path, folder: Path, zoo: Callable[..., Any], document: str) -> None:
+    for command in commands((root / document).read_text(encoding="utf-8")):
+        _run(command, zoo)
+
+
+def _run(command: str, zoo: Callable[..., Any]) -> str:
+    """What the command prints; it must succeed."""
+    program, *rest = command.split()
+    if program == "pytest":  # this very process
+        return ""
+    if program == "zoo":
+        done = zoo(*rest)
+        assert done.code == 0, done.err
+        return str(done.out)
+    assert program == "python", command
+    longer = next((extra for name, extra in SHORTER.items() if name in command), "")
+    argv = [sys.executable, *rest, *longer.split()]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def test_readme_leads_with_the_two_commands(root: Path) -> None:
+    text = (root / "README.md").read_text(encoding="utf-8")
+    first, second = blocks(text, "bash")[:2]
+    assert first.startswith(f"{INSTALL} && {UV_RUN}zoo export lenet5")
+    assert second == f"{INSTALL} && {UV_RUN}pytest\n"
+    assert text.index(second) < 1500
+    assert second in (root / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_readme_names_every_command_and_metadata_key(root: Path) -> None:
+    from runtime.metadata import Metadata
+    from zoo.cli import COMMANDS
+
+    text = (root / "README.md").read_text(encoding="utf-8")
+    assert [name for name in COMMANDS if f"zoo {name}" not in text] == []
+    missing = [name for name in Metadata.__dataclass_fields__ if f"edgezoo.{name}" not in text]
+    assert missing == []
+
+
+def test_the_row_in_contributing_is_a_row(root: Path) -> None:
+    import torchvision
+
+    from zoo import models, spec
+    from zoo.published import lookup
+
+    text = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (snippet,) = blocks(text, "python")
+    row = eval(snippet, {**vars(models), **vars(spec)})
+    variant = row.sources["torch"]
+    network = torchvision.models.get_model(variant.builder.partition(":")[2], weights=None)
+    assert sum(weights.numel() for weights in network.parameters()) == variant.parameters
+    assert lookup("torch", variant) is not None
+
+
+def test_links_lead_somewhere(root: Path) -> None:
+    for document in root.glob("*.md"):
+        for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", document.read_text(encoding="utf-8")):
+            assert (root / target).exists(), f"{document.name}: {target}"
