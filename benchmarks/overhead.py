@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 import runtime
-from runtime.machine import report, usable_cores
+from runtime.machine import load_onnxruntime, report, usable_cores
 
 
 def paired(first: Callable[[], Any], second: Callable[[], Any], rounds: int) -> dict[str, float]:
@@ -50,7 +49,7 @@ def paired(first: Callable[[], Any], second: Callable[[], Any], rounds: int) -> 
 
 def per_call(path: Path, rounds: int) -> dict[str, float]:
     """Microseconds of Model.run above InferenceSession.run, same options, same array."""
-    model = runtime.load(path)
+    model, onnxruntime = runtime.load(path), load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cores()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

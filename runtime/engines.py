@@ -10,18 +10,17 @@ import contextlib
 import ctypes
 import functools
 import io
-import mmap
 import os
 import re
-import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.errors import ArtifactNotFound, DeviceUnavailable, InvalidArtifact, InvalidInput
+from runtime.errors import DeviceUnavailable, InvalidArtifact, InvalidInput
 from runtime.machine import installed_onnxruntimes, load_onnxruntime, usable_cores
+from runtime.onnxfile import check, check_file
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -85,9 +84,9 @@ def open_session(
         raise InvalidInput(f"threads {threads}: give 1 or more, or leave it out to use all usable cores")
     where = "model bytes" if isinstance(model, bytes) else os.fspath(model)
     if isinstance(model, bytes):
-        _check(model, where, None)
+        check(model, where, None)
     else:
-        _check_file(Path(where))
+        check_file(Path(where))
     ort = load_onnxruntime()
     if reason := _missing(ort, engine):
         raise _unavailable(device, reason)
@@ -130,16 +129,17 @@ def _create(ort: Any, engine: Engine, source: str | bytes, threads: int) -> Any:
     options.inter_op_num_threads = 1
     # By the file's looks it would also take its own binary format, which nothing here has checked.
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    providers = [(engine.provider, dict(engine.options))]
-    if engine.library is None:
-        return ort.InferenceSession(source, options, providers=providers, enable_fallback=0)
-    # A provider's library that does not load is logged outside the session, by the default logger. Its level
-    # can be set but not read: set back to onnxruntime's default.
-    ort.set_default_logger_severity(_FATAL)
-    try:
-        return ort.InferenceSession(source, options, providers=providers, enable_fallback=0)
-    finally:
-        ort.set_default_logger_severity(_WARNING)
+    # A provider's library that does not load is logged outside the session, by the default logger, whose level can
+    # be set but not read: it is set back to onnxruntime's default. Some versions print as well.
+    with contextlib.ExitStack() as quiet:
+        if engine.library:
+            ort.set_default_logger_severity(_FATAL)
+            quiet.callback(ort.set_default_logger_severity, _WARNING)
+            quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        providers = [(engine.provider, dict(engine.options))]
+        session = ort.InferenceSession(source, options, providers=providers, enable_fallback=0)
+    session.disable_fallback()  # onnxruntime before 1.26 ignores the argument: no retry on the CPU when a run fails
+    return session
 
 
 def _failures(ort: Any) -> tuple[type[Exception], ...]:
@@ -243,114 +243,3 @@ def _shorten(message: str, where: str) -> str:
     # Names come from the file: no terminal escapes.
     text = "".join(char if char.isprintable() else "?" for char in (lines[0] if lines else ""))
     return text.removesuffix(".") if len(text) <= 400 else text[:399] + "…"
-
-
-# ONNX's protobuf, read by hand because the onnx package is no part of the runtime: 1 ms for a resnet50.
-# By field number, what leads from a model to external data and to opsets.
-_TENSOR: dict[int, Any] = {13: "external_data"}
-_SPARSE: dict[int, Any] = {1: _TENSOR, 2: _TENSOR}
-_ATTRIBUTE: dict[int, Any] = {5: _TENSOR, 10: _TENSOR, 22: _SPARSE, 23: _SPARSE}
-_GRAPH: dict[int, Any] = {1: {5: _ATTRIBUTE}, 5: _TENSOR, 15: _SPARSE}
-_ATTRIBUTE |= {6: _GRAPH, 11: _GRAPH}
-_MODEL: dict[int, Any] = {7: _GRAPH, 8: "opset_import", 25: {7: {5: _ATTRIBUTE}, 11: _ATTRIBUTE}}
-
-
-def _check_file(path: Path) -> None:
-    """Raise ArtifactNotFound or InvalidArtifact unless this is a well-formed model that stays in its folder."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ArtifactNotFound(f"{path}: {reason}: check the path") from error
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-        raise ArtifactNotFound(f"{path}: this is {kind}: give the path of an .onnx file")
-    if status.st_size == 0:
-        raise InvalidArtifact(f"{path}: the file is empty: export it again, or get a whole copy")
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _check(data, str(path), path)
-    except OSError as error:
-        raise InvalidArtifact(f"{path}: cannot be read ({error.strerror}): check the file's permissions") from error
-
-
-def _check(data: bytes | mmap.mmap, where: str, path: Path | None) -> None:
-    """Refuse what onnxruntime takes: a missing opset, which it makes up, and (measured up to 1.26) files elsewhere.
-
-    A model cut between two opset entries is whole to protobuf and runs with the wrong operators.
-    """
-    try:
-        found = _scan(data)
-    except (ValueError, IndexError) as error:
-        if data[:24] == b"version https://git-lfs.":
-            raise InvalidArtifact(f"{where}: a Git LFS pointer, not the model itself: git lfs pull") from error
-        raise InvalidArtifact(
-            f"{where}: not an ONNX file, or cut short: export it again, or get a whole copy"
-        ) from error
-    if not any(opset.get(1, b"") in (b"", b"ai.onnx") for opset in found["opset_import"]):
-        raise InvalidArtifact(f"{where}: no ONNX model, or cut short (it names no opset): export it again")
-    for entry in found["external_data"]:
-        if entry.get(1) == b"location":
-            _check_location(entry.get(2, b"").decode(errors="backslashreplace"), where, path)
-
-
-def _check_location(name: str, where: str, path: Path | None) -> None:
-    if path is None:
-        raise InvalidArtifact(f"{where}: the weights are in another file, {name!r}: open the model by its path")
-    try:
-        target = (path.parent / name).resolve()
-        inside = not Path(name).is_absolute() and target.is_relative_to(path.resolve().parent)
-    except (ValueError, OSError, RuntimeError):  # a NUL byte, a name too long, links in a circle
-        inside = False
-    if not inside:
-        raise InvalidArtifact(f"{where}: the weights file {name!r} is not inside the model's folder: not opened")
-    if not target.is_file():
-        raise InvalidArtifact(f"{where}: the weights file {name!r} is missing: keep it beside the model")
-
-
-def _scan(data: bytes | mmap.mmap) -> dict[str, list[dict[int, bytes]]]:
-    """The string fields of every external_data and opset_import entry, without reading the weights.
-
-    Raises ValueError or IndexError where the bytes are not well-formed protobuf.
-    """
-    found: dict[str, list[dict[int, bytes]]] = {"external_data": [], "opset_import": []}
-    stack: list[tuple[Any, int, int]] = [(_MODEL, 0, len(data))]
-    while stack:
-        schema, start, stop = stack.pop()
-        for number, begin, end in _fields(data, start, stop):
-            inner = schema.get(number)
-            if isinstance(inner, str):
-                found[inner].append({key: data[first:last] for key, first, last in _fields(data, begin, end)})
-            elif inner is not None:
-                stack.append((inner, begin, end))
-    return found
-
-
-def _fields(data: bytes | mmap.mmap, position: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """(number, begin, end) of every length-delimited field of one protobuf message."""
-    while position < end:
-        tag, position = _varint(data, position)
-        match tag & 7:
-            case 2:
-                length, position = _varint(data, position)
-                yield tag >> 3, position, position + length
-                position += length
-            case 0:
-                _, position = _varint(data, position)
-            case 1 | 5 as kind:
-                position += 8 if kind == 1 else 4
-            case _:
-                raise ValueError("not protobuf")
-    if position != end:
-        raise ValueError("a field ends outside its message")
-
-
-def _varint(data: bytes | mmap.mmap, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, position
-        shift += 7

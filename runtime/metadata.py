@@ -180,9 +180,8 @@ class Metadata:
             )
         values: dict[str, Any] = {}
         try:
-            for field in fields(cls):
-                if _PREFIX + field.name in props:
-                    values[field.name] = json.loads(props[_PREFIX + field.name])
+            for field in fields(cls):  # every key: without "scores", probabilities would be read as logits
+                values[field.name] = json.loads(props[_PREFIX + field.name])
             for name, part in (("preprocess", Preprocess), ("labels", Labels), ("provenance", Provenance)):
                 values[name] = _build(part, values[name])
             if values.get("parity") is not None:

@@ -21,6 +21,9 @@ from runtime.metadata import Labels, Metadata, Preprocess, Provenance
 with contextlib.suppress(ImportError):
     import triton  # noqa: F401
 
+# Some tests import onnxruntime themselves, past runtime.machine, which switches its telemetry off.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 ROOT = Path(__file__).parents[1]
 
 

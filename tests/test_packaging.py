@@ -82,6 +82,6 @@ def test_modules_stay_readable(root: Path) -> None:
         str(path.relative_to(root)): lines
         for package in ("zoo", "exporters", "runtime")
         for path in Path(root, package).rglob("*.py")
-        if (lines := path.read_text(encoding="utf-8").count("\n")) > 350
+        if (lines := path.read_text(encoding="utf-8").count("\n")) > 300 and path.name != "models.py"  # a table
     }
     assert long == {}

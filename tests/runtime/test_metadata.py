@@ -111,6 +111,14 @@ def test_damage_is_an_error(metadata: Metadata, damage: dict[str, str]) -> None:
         Metadata.from_props(metadata.to_props() | damage)
 
 
+@pytest.mark.parametrize("key", ["scores", "parity", "explain_layer", "labels", "provenance"])
+def test_a_missing_key_is_not_guessed(metadata: Metadata, key: str) -> None:
+    props = metadata.to_props()
+    del props[f"edgezoo.{key}"]
+    with pytest.raises(InvalidArtifact, match=key):
+        Metadata.from_props(props)
+
+
 def test_unknown_preprocess_field_is_not_ignored(metadata: Metadata) -> None:
     props = metadata.to_props()
     rule = json.loads(props["edgezoo.preprocess"]) | {"gamma": 2.2}
