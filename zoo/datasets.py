@@ -47,7 +47,7 @@ def open_dataset(
 ) -> Sequence[Sample]:
     """The samples at ``data``, in a fixed order.
 
-    images: the folder that the paths in a CSV are relative to; beside the CSV when None.
+    images: the folder that the paths in a CSV are relative to; when None, beside the CSV or the working folder.
     Raises InvalidInput saying what is missing or cannot be understood.
     """
     if not data.exists():
@@ -93,7 +93,6 @@ def _read_folders(root: Path, labels: Labels) -> Iterator[Sample]:
 
 
 def _read_csv(table: Path, labels: Labels, images: Path | None) -> Iterator[Sample]:
-    root = images or table.parent
     try:
         text = table.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -117,9 +116,12 @@ def _read_csv(table: Path, labels: Labels, images: Path | None) -> Iterator[Samp
         where = f"{table}, line {line}"
         if len(row) <= max(file_column, label_column):
             raise InvalidInput(f"{where}: too few columns")
-        path = root / row[file_column].strip()
-        if not path.is_file():
-            raise InvalidInput(f"{where}: no such picture {path} (--images DIR says where they are)")
+        name = row[file_column].strip()
+        # Beside the CSV, or else where the command runs: people write both.
+        places = [folder / name for folder in ([images] if images else [table.parent, Path()])]
+        path = next((place for place in places if place.is_file()), None)
+        if path is None:
+            raise InvalidInput(f"{where}: no such picture {places[0]} (--images DIR says where they are)")
         yield Sample(path, _index(row[label_column].strip(), labels, where=where))
 
 

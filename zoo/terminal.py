@@ -68,17 +68,18 @@ def steps(names: Sequence[str], *, what: str, verbose: bool) -> Iterator[Callabl
 
 @contextmanager
 def _quiet(verbose: bool) -> Iterator[TextIO]:
-    """Point the file descriptors of stdout and stderr at a scratch file; gives the real stderr."""
-    if verbose:
-        yield sys.stderr
-        return
+    """Point stdout and stderr, as file descriptors, at a scratch file; gives the real stderr.
+
+    When verbose both show on stderr: even then stdout is for data alone.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     kept = os.dup(1), os.dup(2)
     try:
         with tempfile.TemporaryFile() as scratch, os.fdopen(os.dup(kept[1]), "w", buffering=1) as stream:
-            os.dup2(scratch.fileno(), 1)
-            os.dup2(scratch.fileno(), 2)
+            sink = kept[1] if verbose else scratch.fileno()
+            os.dup2(sink, 1)
+            os.dup2(sink, 2)
             yield stream
     finally:
         sys.stdout.flush()

@@ -71,10 +71,15 @@ def test_csv(pictures: Path, text: str) -> None:
     assert indices(table, skip=1, limit=1) == [1]
 
 
-def test_csv_elsewhere_and_folder_with_labels_csv(pictures: Path, tmp_path: Path) -> None:
+def test_csv_elsewhere_and_folder_with_labels_csv(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = tmp_path / "split.csv"
     table.write_text("file,label\n0.png,red\n")
     assert indices(table, images=pictures) == [0]
+    with monkeypatch.context() as context:
+        context.chdir(pictures)
+        assert indices(table) == [0]
     with pytest.raises(InvalidInput, match=r"split\.csv, line 2: no such picture .*--images DIR"):
         indices(table)
     table.rename(pictures / "labels.csv")

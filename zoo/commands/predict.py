@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from runtime.errors import UserError
-from zoo.terminal import print_json, print_table
+from zoo.terminal import print_json, print_table, track
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
 
     answers, failed = [], 0
     with load(args.file, device=args.device, threads=args.threads) as model:
-        for image in args.images:
+        for image in track(args.images, what="predicting", total=len(args.images)):
             try:
                 answer = model.predict(sys.stdin.buffer.read() if image == "-" else image, top=args.top)
             except UserError as error:
