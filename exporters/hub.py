@@ -22,6 +22,7 @@ TIMEOUT = 10.0
 """Seconds without an answer, or without one more byte, after which a hub is out of reach. By default
 urllib, which torch and Keras download with, waits for ever."""
 
+_NOT_CACHED = f"not in the cache, and {OFFLINE} is set"
 _WAYS_OUT = "use --weights FILE with weights you have, or --weights none for an untrained network"
 
 
@@ -33,7 +34,7 @@ def offline() -> bool:
 def refuse_offline() -> None:
     """Raises URLError when EDGEZOO_OFFLINE forbids the network."""
     if offline():
-        raise URLError(f"not in the cache, and {OFFLINE} is set")
+        raise URLError(_NOT_CACHED)
 
 
 @contextmanager
@@ -51,7 +52,8 @@ def reaching(what: str) -> Iterator[None]:
     except EdgeZooError:
         raise
     except Exception as error:
-        raise WeightsUnavailable(f"cannot get {what} ({first_line(error)}): {_WAYS_OUT}") from error
+        reason = _NOT_CACHED if _NOT_CACHED in str(error) else first_line(error)
+        raise WeightsUnavailable(f"cannot get {what} ({reason}): {_WAYS_OUT}") from error
     finally:
         socket.setdefaulttimeout(timeout)
         urllib.request.install_opener(opener)

@@ -109,7 +109,8 @@ def _read(path: Path) -> dict[str, Any]:
             from safetensors.torch import load_file
 
             return dict(load_file(path))
-        return _unwrap(torch.load(path, map_location="cpu", weights_only=True), path)
+        with path.open("rb") as file:  # by its content: torch goes by the name of a path
+            return _unwrap(torch.load(file, map_location="cpu", weights_only=True), path)
     except InvalidWeights:
         raise
     except pickle.UnpicklingError as error:
@@ -124,9 +125,9 @@ def _unwrap(state: Any, path: Path) -> dict[str, Any]:
     """The tensors inside the wrappings that training scripts use."""
     import torch
 
-    for key in _WRAPPINGS:
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
+    for _ in _WRAPPINGS:  # each at most once: a dictionary can hold itself
+        inner = [key for key in _WRAPPINGS if isinstance(state, dict) and isinstance(state.get(key), dict)]
+        state = state[inner[0]] if inner else state
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
     ):
@@ -138,7 +139,7 @@ def _unwrap(state: Any, path: Path) -> dict[str, Any]:
 
 
 def _load(model: Any, state: dict[str, Any], *, where: str, recipe: Recipe) -> None:
-    fits = f"do not fit {recipe.builder.rpartition(':')[2]} with {len(recipe.labels.names)} labels"
+    fits = f"do not fit {recipe.name} with {len(recipe.labels.names)} labels"
     # Counters of training steps: absent from old checkpoints and without effect on the output.
     own = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
     state = {key: value for key, value in state.items() if key in own or not key.endswith("num_batches_tracked")}
@@ -147,7 +148,8 @@ def _load(model: Any, state: dict[str, Any], *, where: str, recipe: Recipe) -> N
         {key: tuple(value.shape) for key, value in state.items()},
     )
     if mismatch:
-        raise InvalidWeights(f"{where}: the weights {fits}: {mismatch}")
+        hint = "; Keras' names need --source keras" if any("/" in key for key in state) else ""
+        raise InvalidWeights(f"{where}: the weights {fits}: {mismatch}{hint}")
     # torch would turn integers of a quantized network into floats without a word, scales lost.
     odd = [key for key, value in state.items() if value.is_floating_point() != own[key].is_floating_point()]
     if odd:

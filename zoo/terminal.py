@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ def _quiet(verbose: bool) -> Iterator[TextIO]:
             sink = kept[1] if verbose else scratch.fileno()
             os.dup2(sink, 1)
             os.dup2(sink, 2)
-            yield stream
+            # A notebook's or a test's own sys.stderr does not write to descriptor 2.
+            with os.fdopen(os.dup(sink), "w", buffering=1) as text, redirect_stdout(text), redirect_stderr(text):
+                yield stream
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
