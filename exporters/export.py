@@ -12,6 +12,7 @@ import numpy as np
 
 from exporters import EXPORTERS
 from exporters.artifact import staged, stamp, write
+from exporters.opset import OPSETS, to_opset
 from exporters.parity import verify
 from exporters.passes import clean, explain_layer
 from exporters.source import Recipe, Source, sample_files
@@ -19,9 +20,6 @@ from runtime.errors import InvalidInput, ParityError, UnknownName
 from runtime.image import preprocess
 from runtime.metadata import Metadata, Provenance
 from runtime.model import Model
-
-OPSETS = range(13, 24)
-"""Oldest: per-axis quantization and Squeeze with axes as input. Newest: what onnxruntime 1.22 runs."""
 
 STEPS = ("build", "convert", "clean", "verify", "write")
 
@@ -62,9 +60,10 @@ def export(
         on_step("build")
         source = _loader(framework)(recipe)
         on_step("convert")
-        raw = source.convert(opset, batch)
+        native = min(max(opset, source.opsets.start), source.opsets.stop - 1)
+        raw = source.convert(native, batch)
         on_step("clean")
-        proto = clean(raw, opset=opset, batch=batch)
+        proto = to_opset(clean(raw, opset=native, batch=batch), opset)
         metadata = _describe(recipe, source, opset, explain_layer(proto))
         stamp(proto, metadata)
         write(proto, draft)
@@ -106,7 +105,7 @@ def _describe(recipe: Recipe, source: Source, opset: int, layer: str | None, **p
             framework_version=source.framework_version,
             exporter=source.exporter,
             edgezoo_version=version("edgezoo"),
-            builder=recipe.builder,
+            builder=source.builder,
             opset=opset,
             weights=weights.kind,
             weights_file=weights.path.name if weights.path else weights.hub if weights.kind == "imagenet" else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from exporters.hub import first_line
 from exporters.keras_head import as_classifier, fit
-from exporters.keras_model import load_model
+from exporters.keras_model import brings_its_own_network, load_model
 from exporters.source import FloatArray, Recipe, Source
 from runtime.errors import ExportFailed, MissingDependency
 from runtime.metadata import Preprocess
@@ -29,7 +30,8 @@ def load(recipe: Recipe) -> Source:
     keras.backend.clear_session()  # layer names count from 1 again: equal inputs give equal files
     keras.utils.set_random_seed(recipe.weights.seed)
     model, sha256 = load_model(recipe)
-    where = recipe.weights.path.name if recipe.weights.path else recipe.builder
+    path = recipe.weights.path
+    where = path.name if path else recipe.builder
     rule = fit(recipe.preprocess, model, where=where)
     model = as_classifier(model, rule, classes=len(recipe.labels.names), where=where)
 
@@ -44,9 +46,11 @@ def load(recipe: Recipe) -> Source:
         exporter=f"tf2onnx {_version('tf2onnx')}",
         forward=forward,
         transform=lambda path: _transform(path, rule, normalise),
+        opsets=range(13, 19),
         convert=lambda opset, batch: _convert(model, rule, opset, batch),
         preprocess=rule,
         weights_sha256=sha256,
+        builder=f"file:{path.name}" if path and brings_its_own_network(path) else recipe.builder,
     )
 
 
@@ -105,19 +109,16 @@ def _transform(path: Path, rule: Preprocess, normalise: Callable[[Any], Any]) ->
 
 
 def _convert(model: Any, rule: Preprocess, opset: int, batch: int | None) -> Any:
-    import onnx.version_converter
     import tensorflow as tf
     import tf2onnx
 
     signature = [tf.TensorSpec((batch, *rule.size, rule.channels), tf.float32, name="input")]
     try:
-        proto, _ = tf2onnx.convert.from_keras(model, input_signature=signature, opset=min(opset, 18))
-        if opset > 18:  # tf2onnx writes no newer one
-            proto = onnx.version_converter.convert_version(proto, opset)
+        proto, _ = tf2onnx.convert.from_keras(model, input_signature=signature, opset=opset)
     except Exception as error:
         raise ExportFailed(f"tf2onnx failed: {first_line(error)}") from error
-    layers = {layer.name for layer in model._flatten_layers()}
-    for node in proto.graph.node:  # "model_1/layer_1/op__12": tracing appends _1 to Keras' own names
-        parts = [part if part in layers else part.removesuffix("_1") for part in node.name.split("/")]
+    layers = {layer.name for layer in model._flatten_layers()} - {model.name}
+    for node in proto.graph.node:  # "model_1/layer_1/op__12": tracing numbers Keras' own names once more
+        parts = [part if part in layers else re.sub(r"_\d+$", "", part) for part in node.name.split("/")]
         node.name = next((part for part in reversed(parts) if part in layers), node.op_type.lower())
     return proto

@@ -111,7 +111,7 @@ def _from_file(path: Path, recipe: Recipe) -> Any:
     suffixes = {"keras": (".keras",), "hdf5": (".h5", ".hdf5")}.get(kind)
     if suffixes and path.suffix not in suffixes:  # what Keras goes by
         raise InvalidWeights(f"{path}: a Keras file: let its name end in {suffixes[0]}")
-    whole = kind == "keras" or (kind == "hdf5" and _holds_model(path))
+    whole = brings_its_own_network(path)
     try:
         if whole:
             check_model_file(path, "keras" if kind == "keras" else "hdf5")
@@ -130,6 +130,15 @@ def _from_file(path: Path, recipe: Recipe) -> Any:
         what = "the model cannot be read" if whole else f"the weights cannot be loaded into {recipe.name}"
         raise InvalidWeights(f"{path}: {what} ({first_line(error)})") from error
     return model
+
+
+def brings_its_own_network(path: Path) -> bool:
+    """Whether the file holds a whole model, architecture included, and not weights alone.
+
+    Raises WeightsUnavailable or InvalidWeights for a file that is none.
+    """
+    kind = kind_of(path)
+    return kind == "keras" or (kind == "hdf5" and _holds_model(path))
 
 
 def _holds_model(path: Path) -> bool:

@@ -35,8 +35,8 @@ def clean(proto: Any, *, opset: int, batch: int | None) -> Any:
         raise ExportFailed(f"the exporter wrote opset {written} instead of {opset}: choose --opset {written}")
     # With the shapes of the whole graph known the optimizer settles what an exporter computes from them.
     model = ir.from_proto(onnx.shape_inference.infer_shapes(proto, data_prop=True))
-    for node in model.graph:  # before the optimizer numbers those that have no name
-        node.name = node.name or node.op_type.lower()
+    for index, node in enumerate(model.graph):  # unique, or the optimizer would number them; `rename` takes this off
+        node.name = f"{node.name or node.op_type.lower()}#{index}"
     for step in PASSES:
         step(model)
     _set_batch(model, batch)
@@ -54,7 +54,7 @@ def clean(proto: Any, *, opset: int, batch: int | None) -> Any:
 
 
 def explain_layer(proto: Any) -> str | None:
-    """The last map before the classifier: name of the last 4-D tensor that still has an extent in space.
+    """The last convolutional map: name of the last 4-D tensor with an extent in space, before any pooling of it.
 
     proto: a cleaned onnx.ModelProto, shapes inferred.
     """
@@ -66,7 +66,7 @@ def explain_layer(proto: Any) -> str | None:
         for node in proto.graph.node
         if len(shape := shapes.get(node.output[0], [])) == 4
         and shape[2] * shape[3] > 1
-        and node.op_type not in ("Reshape", "Transpose")  # what these give need not be NCHW
+        and node.op_type not in ("Reshape", "Transpose", "MaxPool", "AveragePool", "Pad", "Dropout", "Identity")
     ]
     return maps[-1] if maps else None
 
@@ -92,7 +92,7 @@ def check_supported(model: ir.Model) -> None:
 
     opset = model.opset_imports[""]
     for node in model.graph:
-        where = f"{node.op_type} (node {node.name})"
+        where = f"{node.op_type} (layer {_layer(node)})"
         if any(
             attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
             for attribute in node.attributes.values()
@@ -147,7 +147,9 @@ def rename(model: ir.Model) -> None:
     """Tensors are named for the layer that makes them, weights for the layer that uses them.
 
     A layer name is the node name the framework module set; what has none is named for its
-    operator. The result depends on the graph alone, not on counters of the exporter's process.
+    operator. Of several nodes of a layer the last bears its plain name, so that "features.18" is
+    what the layer gives, and those before it their operator too: "features.18.conv". The result
+    depends on the graph alone, not on counters of the exporter's process.
     """
     graph = model.graph
     (graph_output,) = graph.outputs
@@ -155,10 +157,11 @@ def rename(model: ir.Model) -> None:
     graph.inputs[0].name = "input"
     nameless = set(graph.initializers.values())
     graph.initializers.clear()
-    for node in graph:
-        given = "" if re.fullmatch(rf"node_{node.op_type}_\d+", node.name or "") else node.name or ""  # onnx_ir's own
-        layer = re.sub(r"[^\w.\-]+", "_", given, flags=re.ASCII).strip("_") or node.op_type.lower()
-        node.name = _unique(layer, taken)
+    layers = [_layer(node) for node in graph]
+    last = {layer: index for index, layer in enumerate(layers)}
+    for position, (node, layer) in enumerate(zip(graph, layers, strict=True)):
+        operator = node.op_type.lower()
+        node.name = _unique(layer if last[layer] == position or layer == operator else f"{layer}.{operator}", taken)
         for index, output in enumerate(node.outputs):
             if output is graph_output:
                 output.name = "logits"
@@ -200,6 +203,14 @@ def _set_batch(model: ir.Model, batch: int | None) -> None:
     for value in (*model.graph.inputs, *model.graph.outputs):
         assert value.shape is not None
         value.shape = ir.Shape([batch or "batch", *value.shape[1:]])
+
+
+def _layer(node: ir.Node) -> str:
+    """The layer a node was named for, in characters that are safe everywhere; its operator if it has none."""
+    given = (node.name or "").partition("#")[0]
+    if re.fullmatch(rf"node_{node.op_type}_\d+", given):  # onnx_ir's own
+        given = ""
+    return re.sub(r"[^\w.\-]+", "_", given, flags=re.ASCII).strip("_") or node.op_type.lower()
 
 
 def _unique(name: str, taken: set[str]) -> str:

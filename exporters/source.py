@@ -65,9 +65,11 @@ class Source:
 
     forward: preprocessed pictures (N, C, H, W) float32 -> logits (N, classes), by the framework.
     transform: picture file -> (1, C, H, W) float32, by the framework's own preprocessing.
-    convert: (opset, batch or None for dynamic) -> ONNX model with one input "input" (layout NCHW
+    opsets: what the framework's exporter really writes.
+    convert: (opset of these, batch or None for dynamic) -> ONNX model with one input "input" (layout NCHW
         or NHWC) and one output "logits".
     preprocess: the recipe's, or what the weights file itself demands (its own input size).
+    builder: the recipe's, or "file:NAME" where the weights file brought its own network.
     """
 
     framework: str
@@ -75,8 +77,10 @@ class Source:
     exporter: str
     forward: Callable[[FloatArray], FloatArray]
     transform: Callable[[Path], FloatArray]
+    opsets: range
     convert: Callable[[int, int | None], Any]
     preprocess: Preprocess
+    builder: str
     weights_sha256: str | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +24,7 @@ def load(recipe: Recipe) -> Source:
 
     Raises MissingDependency, UnknownName, WeightsUnavailable or InvalidWeights.
     """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when timm imports huggingface_hub
     try:
         import torch
     except ImportError as error:
@@ -45,9 +47,11 @@ def load(recipe: Recipe) -> Source:
         exporter=f"torch.onnx.export(dynamo=True), onnxscript {_version('onnxscript')}",
         forward=forward,
         transform=lambda path: _open_and_transform(path, rule, transform),
+        opsets=range(18, 24),  # below, it tries to convert what it wrote at 18, and may leave it there
         convert=lambda opset, batch: _convert(model, rule, opset, batch),
         preprocess=rule,
         weights_sha256=sha256,
+        builder=recipe.builder,
     )
 
 

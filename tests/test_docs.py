@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
+import hashlib
 import re
 import shutil
 import struct
@@ -62,21 +64,25 @@ def _write_mnist(folder: Path, digits: Path) -> None:
         (folder / f"{stem}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(answers))
 
 
-def _publish_mobilenet(folder: Path) -> None:
-    """Random weights where torch.hub keeps the published ones: there is no network in a test."""
+def _publish_mobilenet(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights as published ones that torch.hub has in its cache: there is no network in a test."""
     import torch
-    import torchvision
+    from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
-    url = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url
-    target = folder / "torch" / "hub" / "checkpoints" / url.rsplit("/", 1)[-1]
-    target.parent.mkdir(parents=True)
-    torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), target)
+    cache = folder / "torch" / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.save(mobilenet_v2(weights=None).state_dict(), cache / "new.pth")
+    digest = hashlib.sha256((cache / "new.pth").read_bytes()).hexdigest()
+    published = (cache / "new.pth").rename(cache / f"mobilenet_v2-{digest[:8]}.pth")
+    weights = MobileNet_V2_Weights.IMAGENET1K_V1
+    url = f"{weights.url.rpartition('/')[0]}/{published.name}"
+    monkeypatch.setattr(weights, "_value_", dataclasses.replace(weights.value, url=url))
 
 
 @pytest.mark.slow
-def test_readme(root: Path, folder: Path, zoo: Callable[..., Any]) -> None:
+def test_readme(root: Path, folder: Path, zoo: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     text = (root / "README.md").read_text(encoding="utf-8")
-    _publish_mobilenet(folder)
+    _publish_mobilenet(folder, monkeypatch)
     answers = {}
     for command in commands(text):
         answers[command] = _run(command, zoo)

@@ -122,7 +122,7 @@ def test_export_marks_untrained_weights(zoo: Zoo, tmp_path: Path, root: Path) ->
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["export", "lenet5", "--opset", "5"], "opset 5 is not supported: choose 13 to"),
+        (["export", "lenet5", "--opset", "5"], "opset 5 is not supported: choose 13 to 23"),
         (["export", "lenet5", "--batch", "0"], "--batch '0': give a number of at least 1"),
         (["export", "lenet5", "--batch", "many"], "--batch 'many'"),
         (["export", "lenet5", "--input-size", "28"], "--input-size '28': give HEIGHTxWIDTH"),
