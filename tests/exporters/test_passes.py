@@ -132,6 +132,33 @@ def test_intermediate_shapes_are_those_of_the_result() -> None:
     )
 
 
+def test_every_pass_has_its_part_in_a_keras_network() -> None:
+    """BatchNorm behind a depthwise Conv, a swish spelled out, zeros before a pool, Flatten: as tf2onnx has them."""
+    text = (
+        "(float[N,8,8,3] x) => (float[N,5] y) { t = Transpose<perm = [0, 3, 1, 2]>(x) c = Conv<group = 3>(t, w) "
+        "u = Transpose<perm = [0, 2, 3, 1]>(c) m = Mul(u, scale) a = Add(m, shift) "
+        "p = Add(a, three) q = Clip(p, nil, six) r = Mul(q, sixth) h = Mul(a, r) "
+        "i = Relu(h) z = Pad(i, pads) n = Transpose<perm = [0, 3, 1, 2]>(z) "
+        "o = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(n) v = Transpose<perm = [0, 2, 3, 1]>(o) "
+        "s = Shape(v) b = Slice(s, zero, one, zero) k = Concat<axis = 0>(b, rest) "
+        "f = Reshape(v, k) d = MatMul(f, dense) y = Add(d, bias) }"
+    )
+    weights = {
+        "w": normal(3, 1, 3, 3), "scale": normal(3), "shift": normal(3), "dense": normal(27, 5), "bias": normal(5),
+        "three": np.float32(3), "nil": np.float32(0), "six": np.float32(6), "sixth": np.float32(1 / 6),
+        "pads": np.array([0, 1, 1, 0, 0, 1, 1, 0]), "zero": np.array([0]), "one": np.array([1]), "rest": np.array([27]),
+    }  # fmt: skip
+    raw = parse(text, **weights)
+    images = normal(3, 8, 8, 3)
+    expected = run(raw, x=images)[0]
+    result = clean(raw, opset=18, batch=None)
+    assert operators(result) == "Conv HardSwish Relu MaxPool Reshape Gemm"
+    # Weights scaled beforehand, a swish and a dense layer of 27.
+    np.testing.assert_allclose(
+        run(result, input=np.ascontiguousarray(images.transpose(0, 3, 1, 2)))[0], expected, atol=1e-4
+    )
+
+
 def test_shapes_that_are_computed_are_settled() -> None:
     """Keras' Flatten, as tf2onnx writes it for a free batch."""
     text = (
