@@ -1,4 +1,4 @@
-"""The way from the last map into the dense layers: no shape arithmetic, no transpose."""
+"""The way from the last map into the dense layers, without a transpose."""
 
 from __future__ import annotations
 
@@ -11,21 +11,6 @@ from exporters.graph import constant, initializer, only_reader, producer
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-
-def static_flatten(model: ir.Model) -> None:
-    """A Reshape that only keeps the batch free needs no target computed at run time.
-
-    Keras' Flatten becomes Shape -> Cast -> Gather -> Concat -> Reshape; [-1, n] says the same.
-    """
-    for node in model.graph:
-        if node.op_type != "Reshape" or constant(node.inputs[1]) is not None:
-            continue
-        value, output = node.inputs[0], node.outputs[0]
-        given, wanted = _picture_sizes(value), _picture_sizes(output)
-        if given and wanted and prod(given) == prod(wanted):
-            target = np.array([-1, *wanted], np.int64)
-            node.replace_input_with(1, initializer(model.graph, f"{output.name}_shape", target))
 
 
 def absorb_transposes(model: ir.Model) -> None:
@@ -62,7 +47,8 @@ def _flattens(node: ir.Node) -> bool:
     if node.op_type == "Flatten":
         return node.attributes.get_int("axis", 1) == 1
     target = constant(node.inputs[1])
-    return target is not None and len(target) == 2 and (target[0] == -1 or target[1] == -1)
+    # A 0 copies the axis in that place, which a Transpose may have moved there.
+    return target is not None and len(target) == 2 and -1 in target and target[1] != 0
 
 
 def _picture_sizes(value: ir.Value | None) -> list[int] | None:

@@ -117,8 +117,8 @@ def _convert(model: Any, rule: Preprocess, opset: int, batch: int | None) -> Any
         proto, _ = tf2onnx.convert.from_keras(model, input_signature=signature, opset=opset)
     except Exception as error:
         raise ExportFailed(f"tf2onnx failed: {first_line(error)}") from error
-    layers = {layer.name for layer in model._flatten_layers()} - {model.name}
-    for node in proto.graph.node:  # "model_1/layer_1/op__12": tracing numbers Keras' own names once more
-        parts = [part if part in layers else re.sub(r"_\d+$", "", part) for part in node.name.split("/")]
-        node.name = next((part for part in reversed(parts) if part in layers), node.op_type.lower())
+    layers = {layer.name for layer in model._flatten_layers() if not getattr(layer, "layers", None)}
+    for node in proto.graph.node:  # "model_1/conv_1_1/op__12" is of layer "conv_1": tracing appends a number
+        candidates = (name for part in node.name.split("/") for name in (re.sub(r"_\d+$", "", part), part))
+        node.name = next((name for name in candidates if name in layers), node.op_type.lower())
     return proto

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from exporters.dense import absorb_transposes, static_flatten
+from exporters.dense import absorb_transposes
 from exporters.fusions import collapse_reshapes, fold_affine, hard_activations, matmul_to_gemm
 from exporters.layout import to_channels_first
 from exporters.pooling import global_pooling, max_pool_padding
@@ -183,7 +183,6 @@ PASSES: tuple[Callable[[Any], None], ...] = (
     hard_activations,
     fold_affine,
     matmul_to_gemm,
-    static_flatten,
     absorb_transposes,
     global_pooling,
     max_pool_padding,

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters.dense import absorb_transposes, static_flatten
+from exporters.dense import absorb_transposes
 from exporters.passes import remove_unused
 
 RNG = np.random.default_rng(0)
@@ -43,35 +43,6 @@ def after(proto: onnx.ModelProto, step: object) -> onnx.ModelProto:
 
 def operators(proto: onnx.ModelProto) -> Counter[str]:
     return Counter(node.op_type for node in proto.graph.node)
-
-
-def keras_flatten(rows: int) -> onnx.ModelProto:
-    nodes = [
-        helper.make_node("Shape", ["x"], ["shape"]),
-        helper.make_node("Gather", ["shape", "zero"], ["batch"]),
-        helper.make_node("Concat", ["batch", "rows"], ["target"], axis=0),
-        helper.make_node("Reshape", ["x", "target"], ["y"]),
-    ]
-    return model(nodes, {"zero": np.array([0]), "rows": np.array([rows])}, ["n", rows])
-
-
-def test_computed_target_becomes_a_constant() -> None:
-    before = keras_flatten(40)
-    cleaned = after(before, static_flatten)
-    assert operators(cleaned) == {"Reshape": 1}
-    np.testing.assert_array_equal(run(cleaned), run(before))
-
-
-def test_a_target_that_changes_the_batch_stays() -> None:
-    nodes = [
-        helper.make_node("Shape", ["x"], ["shape"]),
-        helper.make_node("Gather", ["shape", "zero"], ["batch"]),
-        helper.make_node("Mul", ["batch", "two"], ["twice"]),
-        helper.make_node("Concat", ["twice", "rows"], ["target"], axis=0),
-        helper.make_node("Reshape", ["x", "target"], ["y"]),
-    ]
-    before = model(nodes, {"zero": np.array([0]), "two": np.array([2]), "rows": np.array([20])}, ["m", 20])
-    assert operators(after(before, static_flatten)) == operators(before)
 
 
 def gemm(perm: list[int], *, turned: bool, flatten: str = "Reshape") -> onnx.ModelProto:
@@ -109,4 +80,10 @@ def test_a_transpose_of_the_batch_stays() -> None:
 def test_a_flattened_map_that_others_read_stays() -> None:
     before = gemm([0, 2, 3, 1], turned=False)
     before.graph.output.append(helper.make_tensor_value_info("f", TensorProto.FLOAT, ["n", 40]))
+    assert operators(after(before, absorb_transposes)) == operators(before)
+
+
+def test_a_copied_axis_stays() -> None:
+    before = gemm([0, 2, 3, 1], turned=False)
+    before.graph.initializer[2].CopyFrom(numpy_helper.from_array(np.array([-1, 0]), "target"))
     assert operators(after(before, absorb_transposes)) == operators(before)
