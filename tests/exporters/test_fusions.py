@@ -11,25 +11,12 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from exporters import fusions, pooling
-
-Array = np.ndarray[Any, Any]
-
-
-def parse(text: str, *, opset: int = 18, **weights: Any) -> onnx.ModelProto:
-    """A model from ONNX's own text form; ``weights`` become its initializers."""
-    proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": {opset}]> test {text}')
-    proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items())
-    return proto
-
-
-def normal(*shape: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+from tests.exporters.graphs import Array, normal, parse, run
 
 
 def feeds_for(proto: onnx.ModelProto, batch: int) -> dict[str, Array]:
@@ -40,16 +27,6 @@ def feeds_for(proto: onnx.ModelProto, batch: int) -> dict[str, Array]:
         dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
         feeds[value.name] = (3 * normal(*shape, seed=10 * batch + index)).astype(dtype)
     return feeds
-
-
-def run(proto: onnx.ModelProto, feeds: dict[str, Array], *, optimized: bool = False) -> list[Array]:
-    options = onnxruntime.SessionOptions()
-    levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    outputs: list[Array] = session.run(None, feeds)
-    return outputs
 
 
 def run_reference(proto: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array]:

@@ -13,33 +13,17 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from exporters import layout
+from tests.exporters.graphs import parse, run
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 NHWC, NCHW = "perm = [0, 2, 3, 1]", "perm = [0, 3, 1, 2]"
-
-
-def parse(text: str, *, opset: int = 18, **weights: Any) -> onnx.ModelProto:
-    """A model from ONNX's own text form; ``weights`` become its initializers."""
-    proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": {opset}]> test {text}')
-    proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items())
-    return proto
-
-
-def run(proto: onnx.ModelProto, feeds: Arrays) -> list[np.ndarray[Any, Any]]:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    outputs: list[np.ndarray[Any, Any]] = session.run(None, feeds)
-    return outputs
 
 
 def feeds_for(proto: onnx.ModelProto, batch: int) -> Arrays:

@@ -13,35 +13,19 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from exporters.passes import PASSES, check_supported, clean, explain_layer, rename, strip
 from runtime.errors import ExportFailed
-
-Array = np.ndarray[Any, Any]
-
-
-def parse(text: str, *, opset: int = 18, **weights: Any) -> onnx.ModelProto:
-    """A model from ONNX's own text form; ``weights`` become its initializers."""
-    proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": {opset}]> test {text}')
-    proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items())
-    return proto
-
-
-def normal(*shape: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+from tests.exporters import graphs
+from tests.exporters.graphs import Array, normal, parse
 
 
 def run(proto: onnx.ModelProto, **feeds: Array) -> list[Array]:
     nameless = onnx.ModelProto.FromString(proto.SerializeToString())
     for node in nameless.graph.node:  # exporters/keras.py and torch.py name several nodes for one layer
         node.name = ""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = onnxruntime.InferenceSession(nameless.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    outputs: list[Array] = session.run(None, feeds)
-    return outputs
+    return graphs.run(nameless, feeds)
 
 
 def operators(proto: onnx.ModelProto) -> str:
