@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from exporters.source import FloatArray, Source
-from runtime.errors import ParityError
+from runtime.errors import InvalidWeights, ParityError
 from runtime.image import preprocess
 from runtime.metadata import Parity
 from runtime.model import Model
@@ -40,7 +40,8 @@ def verify(
     """Compare a model file with its source on real pictures.
 
     batch: the batch size the file is meant to be frozen to; None when any size must work.
-    Raises ParityError naming the check that failed and by how much.
+    Raises ParityError naming the check that failed and by how much, and InvalidWeights where the
+    network has no finite answer in its own framework.
     """
     if len(pictures) < 8:
         raise ParityError(f"verification needs at least 8 pictures, not {len(pictures)}")
@@ -78,7 +79,7 @@ def _compare(source: Source, model: Model, expected: FloatArray, given: FloatArr
     if answer.shape != reference.shape:
         raise ParityError(f"batch of {size}: output {answer.shape}, the framework's {reference.shape}")
     if not np.isfinite(reference).all():
-        raise ParityError(f"batch of {size}: the framework's own output is not finite")
+        raise InvalidWeights("the framework's own output is not finite: the weights hold NaN, infinity or huge numbers")
     off = relative_error(answer, reference)
     if not off <= tolerance:  # also true for NaN
         raise ParityError(f"batch of {size}: relative error of the logits {off:.1e} above {tolerance:.0e}")
