@@ -39,6 +39,8 @@ def staged(output: Path) -> Iterator[Path]:
         raise OutputNotWritable(f"{output}: cannot be written ({os.strerror(error.errno or 0)})") from error
     try:
         yield folder / output.name
+        for path in folder.iterdir():  # a renamed file must be whole even if the power fails
+            _flush(path)
         # Weights first: a graph without its data would be half a model.
         for path in sorted(folder.iterdir(), key=lambda path: path.suffix == ".onnx"):
             path.replace(output.parent / path.name)
@@ -65,7 +67,7 @@ def stamp(proto: Any, metadata: Metadata) -> None:
 
 
 def write(proto: Any, path: Path) -> None:
-    """Serialise deterministically and flush to the disk; external data only above protobuf's limit."""
+    """Serialise deterministically; external data only above protobuf's limit."""
     if proto.ByteSize() > EXTERNAL_DATA_ABOVE:
         import onnx
 
@@ -73,7 +75,9 @@ def write(proto: Any, path: Path) -> None:
         path.with_name(data).unlink(missing_ok=True)  # onnx appends to what is there
         onnx.save_model(proto, path, save_as_external_data=True, location=data, size_threshold=_INLINE_BELOW)
         return
-    with path.open("wb") as file:
-        file.write(proto.SerializeToString(deterministic=True))
-        file.flush()
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _flush(path: Path) -> None:
+    with path.open("r+b") as file:
         os.fsync(file.fileno())

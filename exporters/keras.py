@@ -15,7 +15,7 @@ import numpy as np
 from exporters.hub import first_line
 from exporters.keras_head import as_classifier, fit
 from exporters.keras_model import brings_its_own_network, load_model
-from exporters.source import FloatArray, Recipe, Source
+from exporters.source import FloatArray, Recipe, Source, package_version
 from runtime.errors import ExportFailed, MissingDependency
 from runtime.metadata import Preprocess
 
@@ -42,8 +42,8 @@ def load(recipe: Recipe) -> Source:
     normalise = _normalisation(recipe.builder, rule)
     return Source(
         framework="keras",
-        framework_version=f"{keras.__version__} (tensorflow {_version('tensorflow')})",
-        exporter=f"tf2onnx {_version('tf2onnx')}",
+        framework_version=f"{keras.__version__} (tensorflow {package_version('tensorflow')})",
+        exporter=f"tf2onnx {package_version('tf2onnx')}",
         forward=forward,
         transform=lambda path: _transform(path, rule, normalise),
         opsets=range(13, 19),
@@ -71,12 +71,6 @@ def _import_keras() -> Any:
     if keras.backend.backend() != "tensorflow":
         raise MissingDependency(f"Keras runs on {keras.backend.backend()}: start again with KERAS_BACKEND=tensorflow")
     return keras
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)
 
 
 # ---- preprocessing, by the library's own code

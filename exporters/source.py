@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,6 +105,11 @@ def arrays_sha256(arrays: dict[str, npt.NDArray[Any]]) -> str:
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def package_version(package: str) -> str:
+    """The installed version, without the build suffix: CUDA says nothing of a network converted on the CPU."""
+    return version(package).partition("+")[0]
 
 
 def import_builder(builder: str) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from exporters.hub import first_line
-from exporters.source import FloatArray, Recipe, Source, import_builder
+from exporters.source import FloatArray, Recipe, Source, import_builder, package_version
 from exporters.torch_weights import fill
 from runtime.errors import ExportFailed, MissingDependency, UnknownName
 from runtime.metadata import Preprocess
@@ -43,8 +43,8 @@ def load(recipe: Recipe) -> Source:
     transform = _transform(library, name, model, rule, recipe.weights.hub)
     return Source(
         framework="torch",
-        framework_version=_version("torch"),
-        exporter=f"torch.onnx.export(dynamo=True), onnxscript {_version('onnxscript')}",
+        framework_version=package_version("torch"),
+        exporter=f"torch.onnx.export(dynamo=True), onnxscript {package_version('onnxscript')}",
         forward=forward,
         transform=lambda path: _open_and_transform(path, rule, transform),
         opsets=range(18, 24),  # below, it tries to convert what it wrote at 18, and may leave it there
@@ -53,13 +53,6 @@ def load(recipe: Recipe) -> Source:
         weights_sha256=sha256,
         builder=recipe.builder,
     )
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    # The CUDA suffix says nothing about a network that was built and converted on the CPU.
-    return version(package).partition("+")[0]
 
 
 def _build(library: str, name: str, recipe: Recipe) -> Any:

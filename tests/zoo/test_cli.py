@@ -106,7 +106,16 @@ def test_export_says_what_it_verified(zoo: Zoo, tmp_path: Path, lenet_file: Path
     assert told["bytes"] == output.stat().st_size
     assert told["metadata"]["parity"]["max_relative_error"] <= 1e-4
     assert told["metadata"]["provenance"]["weights"] == "bundled"
+    assert told["metadata"]["provenance"]["license"] == "Apache-2.0"
     assert output.read_bytes() == lenet_file.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["file", "none"])
+def test_export_claims_no_licence_for_other_weights(zoo: Zoo, tmp_path: Path, root: Path, kind: str) -> None:
+    weights = root / "zoo" / "bundled" / "lenet5.safetensors" if kind == "file" else "none"
+    done = zoo("export", "lenet5", "--weights", weights, "-o", tmp_path / "a.onnx", "--json")
+    provenance = json.loads(done.out)["metadata"]["provenance"]
+    assert (provenance["weights"], provenance["license"]) == (kind, None)
 
 
 def test_export_marks_untrained_weights(zoo: Zoo, tmp_path: Path, root: Path) -> None:

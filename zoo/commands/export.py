@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
         labels=_labels(args.labels, spec, weights.kind),
         weights=weights,
         samples=spec.samples,
-        license=variant.license,
+        # The row's licence is that of the published weights; of a user's file nothing is known.
+        license=variant.license if weights.kind in ("imagenet", "bundled") else None,
         paper=spec.paper,
     )
     batch = _batch(args.batch)
