@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytest.register_assert_rewrite("tests.exporters.graphs", "tests.exporters.keras_support")
+
 
 @pytest.fixture(scope="module")
 def keras() -> Any:

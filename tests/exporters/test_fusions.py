@@ -5,67 +5,22 @@ onnxruntime, its own optimizer off, runs every graph before and after. The toler
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from exporters import fusions, pooling
-from tests.exporters.graphs import Array, normal, parse, run
-
-
-def feeds_for(proto: onnx.ModelProto, batch: int) -> dict[str, Array]:
-    """Normal numbers, spread to +-12 so that every branch of a clip is taken; ``batch`` for each free axis."""
-    feeds = {}
-    for index, value in enumerate(proto.graph.input):
-        shape = [dim.dim_value or batch for dim in value.type.tensor_type.shape.dim]
-        dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        feeds[value.name] = (3 * normal(*shape, seed=10 * batch + index)).astype(dtype)
-    return feeds
+from tests.exporters.graphs import Array, check, normal, parse, rewritten, run, untouched
 
 
 def run_reference(proto: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array]:
     """For the types that onnxruntime has no kernels for."""
     outputs: list[Array] = ReferenceEvaluator(proto).run(None, feeds)
     return outputs
-
-
-def rewritten(step: Callable[[ir.Model], None], proto: onnx.ModelProto) -> onnx.ModelProto:
-    model = ir.from_proto(onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True))
-    step(model)
-    result = ir.to_proto(model)
-    onnx.checker.check_model(onnx.shape_inference.infer_shapes(result, strict_mode=True), full_check=True)
-    return result
-
-
-def check(
-    step: Callable[[ir.Model], None],
-    proto: onnx.ModelProto,
-    expected: str,
-    *,
-    atol: float,
-    rtol: float = 0.0,
-    runner: Callable[..., list[Array]] = run,
-) -> onnx.ModelProto:
-    """Rewrite; the operators must be ``expected``, in order, and the outputs the same within the tolerance."""
-    result = rewritten(step, proto)
-    assert " ".join(node.op_type for node in result.graph.node) == expected
-    for batch in (1, 3):
-        feeds = feeds_for(proto, batch)
-        for before, after in zip(runner(proto, feeds), runner(result, feeds), strict=True):
-            assert after.shape == before.shape and after.dtype == before.dtype
-            np.testing.assert_allclose(after, before, atol=atol, rtol=rtol)
-    return result
-
-
-def untouched(step: Callable[[ir.Model], None], proto: onnx.ModelProto, *, runner: Callable[..., Any] = run) -> None:
-    """No fusion applies: the same operators, and bit for bit the same outputs."""
-    check(step, proto, " ".join(node.op_type for node in proto.graph.node), atol=0, runner=runner)
 
 
 # ---- fold_affine: 6 channels behind a 3x3 Conv of 2, on maps of 5 by 6: the width equals the channels
@@ -412,152 +367,6 @@ def test_other_products_stay(rest: str, dims: str, weights: dict[str, Any]) -> N
 def test_whole_numbers_have_no_gemm() -> None:
     text = "(int32[N,5] x) => (int32[] y) { y = MatMul(x, w) }"
     untouched(fusions.matmul_to_gemm, parse(text, w=np.arange(20, dtype=np.int32).reshape(5, 4)))
-
-
-# ---- global_pooling
-
-# 30 numbers summed in another order.
-MEAN = {"atol": 2e-6}
-
-
-def mean(call: str, dims: str = "N,4,5,6", opset: int = 18, **weights: Any) -> onnx.ModelProto:
-    return parse(f"(float[{dims}] x) => (float[] y) {{ y = {call} }}", opset=opset, **weights)
-
-
-@pytest.mark.parametrize("axes", [[2, 3], [3, 2], [-1, -2], [2, -1]], ids=str)
-@pytest.mark.parametrize(
-    ("attributes", "expected"),
-    [
-        ("", "GlobalAveragePool"),
-        ("keepdims = 1, ", "GlobalAveragePool"),
-        ("keepdims = 0, ", "GlobalAveragePool Flatten"),
-    ],
-)
-def test_mean_over_space(attributes: str, expected: str, axes: list[int]) -> None:
-    old = mean(f"ReduceMean<{attributes}axes = {axes}>(x)", opset=17)
-    check(pooling.global_pooling, old, expected, **MEAN)
-    new = mean(f"ReduceMean<{attributes}noop_with_empty_axes = 1>(x, axes)", axes=np.array(axes))
-    check(pooling.global_pooling, new, expected, **MEAN)
-
-
-@pytest.mark.parametrize(
-    "proto",
-    [
-        *(
-            mean("ReduceMean(x, axes)", axes=np.array(axes))
-            for axes in ([1, 2], [2], [1, 2, 3], [0, 1], [-3, -2], [1, 3])
-        ),
-        mean("ReduceMean(x, axes)", axes=np.zeros(0, np.int64)),
-        mean("ReduceMean<noop_with_empty_axes = 1>(x, axes)", axes=np.zeros(0, np.int64)),
-        mean("ReduceMean(x)"),
-        mean("ReduceMean(x)", opset=13),
-        *(mean(f"{kind}(x, axes)", axes=np.array([2, 3])) for kind in ("ReduceSum", "ReduceMax", "ReduceL2")),
-        mean("ReduceMean(x, axes)", "N,4,5,6,7", axes=np.array([2, 3])),
-        mean("ReduceMean(x, axes)", "N,4,5,6,7", axes=np.array([-2, -1])),
-        mean("ReduceMean(x, axes)", "N,4,5", axes=np.array([1, 2])),
-        parse("(double[N,4,5,6] x) => (double[] y) { y = ReduceMean(x, axes) }", axes=np.array([2, 3])),
-    ],
-    ids=lambda proto: onnx.printer.to_text(proto.graph.node[0]),
-)
-def test_other_reductions_stay(proto: onnx.ModelProto) -> None:
-    untouched(pooling.global_pooling, proto)
-
-
-def test_axes_known_only_at_run_time() -> None:
-    model = ir.from_proto(parse("(float[N,4,5,6] x, int64[2] axes) => (float[] y) { y = ReduceMean(x, axes) }"))
-    pooling.global_pooling(model)
-    assert [node.op_type for node in model.graph] == ["ReduceMean"]
-
-
-# ---- max_pool_padding
-
-
-def padded(body: str, *, opset: int = 18, pads: Any = (0, 0, 1, 1, 0, 0, 1, 1), **weights: Any) -> onnx.ModelProto:
-    text = f"(float[N,2,6,6] x) => (float[] y) {{ {body} }}"
-    return parse(text, opset=opset, pads=np.array(pads), **weights)
-
-
-POOL = "MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(p)"
-
-
-@pytest.mark.parametrize("first", ["Relu(x)", "Sigmoid(x)", "HardSigmoid(x)", "Clip(x, zero)"])
-def test_zeros_before_a_max_of_what_is_positive(first: str) -> None:
-    weights = {"zero": np.float32(0)} if "zero" in first else {}
-    operator = first.partition("(")[0]
-    for opset in (13, 18, 22):
-        proto = padded(f"r = {first} p = Pad(r, pads) y = {POOL}", opset=opset, **weights)
-        check(pooling.max_pool_padding, proto, f"{operator} MaxPool", atol=0)
-
-
-def test_padding_adds_up() -> None:
-    pool = "MaxPool<kernel_shape = [4, 3], strides = [2, 2], pads = [1, 0, 2, 1]>(p)"
-    proto = padded(f"r = Relu(x) p = Pad(r, pads) y = {pool}", pads=(0, 0, 1, 2, 0, 0, 1, 0))
-    result = check(pooling.max_pool_padding, proto, "Relu MaxPool", atol=0)
-    (pads,) = (list(a.ints) for a in result.graph.node[1].attribute if a.name == "pads")
-    assert pads == [2, 2, 3, 1]
-
-
-SHOWN = {
-    "negative numbers": f"p = Pad(x, pads) y = {POOL}",
-    "below zero after all": f"r = Clip(x, low) p = Pad(r, pads) y = {POOL}",
-    "no lower bound": f"r = Clip(x, , high) p = Pad(r, pads) y = {POOL}",
-}
-
-
-@pytest.mark.parametrize("name", SHOWN)
-def test_onnxruntime_does_not_merge_what_it_must_not(name: str) -> None:
-    """Its optimizer turns the zeros into minus infinity; a Pad that names its axes it leaves alone."""
-    numbers = {"low": np.float32(-9), "high": np.float32(1)}
-    proto = padded(SHOWN[name], **{key: value for key, value in numbers.items() if key in SHOWN[name]})
-    result = rewritten(pooling.max_pool_padding, proto)
-    assert [node.op_type for node in result.graph.node] == [node.op_type for node in proto.graph.node]
-    feeds = {"x": -1 - np.abs(feeds_for(proto, 3)["x"])}  # every zero of the border wins
-    expected = run(proto, feeds)[0]
-    np.testing.assert_array_equal(run(result, feeds)[0], expected)
-    np.testing.assert_array_equal(run(result, feeds, optimized=True)[0], expected)
-
-
-PADDED_OTHERWISE = {
-    "channels": ("r = Relu(x) p = Pad(r, pads) y = " + POOL, {"pads": (0, 1, 1, 1, 0, 0, 1, 1)}),
-    "as wide as the kernel": ("r = Relu(x) p = Pad(r, pads) y = " + POOL, {"pads": (0, 0, 3, 0, 0, 0, 0, 0)}),
-    "cropping": ("r = Relu(x) p = Pad(r, pads) y = " + POOL, {"pads": (0, 0, -1, 0, 0, 0, 0, 0)}),
-    "rounded up": (
-        "r = Relu(x) p = Pad(r, pads) y = MaxPool<kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1>(p)",
-        {"pads": (0, 0, 0, 0, 0, 0, 1, 1)},
-    ),
-    "padded by the pool itself": (
-        'r = Relu(x) p = Pad(r, pads) y = MaxPool<kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_UPPER">(p)',
-        {},
-    ),
-    "axes in another order": (
-        "r = Relu(x) p = Pad(r, pads, , axes) y = " + POOL,
-        {"axes": np.array([2, 3, 0, 1]), "pads": (1, 1, 0, 0, 1, 1, 0, 0)},
-    ),
-    "ones": ("r = Relu(x) p = Pad(r, pads, one) y = " + POOL, {"one": np.float32(1)}),
-    "the edge": ('r = Relu(x) p = Pad<mode = "edge">(r, pads) y = ' + POOL, {}),
-    "a mean": ("r = Relu(x) p = Pad(r, pads) y = AveragePool<kernel_shape = [3, 3]>(p)", {}),
-    "before opset 18": ("p = Pad(x, pads) y = " + POOL, {"opset": 17}),
-}
-
-
-@pytest.mark.parametrize("name", PADDED_OTHERWISE)
-def test_padding_that_a_pool_cannot_do(name: str) -> None:
-    body, more = PADDED_OTHERWISE[name]
-    untouched(pooling.max_pool_padding, padded(body, **more))
-
-
-def test_indices_count_the_padding() -> None:
-    text = f"(float[N,2,6,6] x) => (float[] y, int64[] i) {{ r = Relu(x) p = Pad(r, pads) y, i = {POOL} }}"
-    untouched(pooling.max_pool_padding, parse(text, pads=np.array((0, 0, 1, 1, 0, 0, 1, 1))))
-
-
-def test_a_padded_map_that_is_read_again() -> None:
-    text = (
-        f"(float[N,2,6,6] x) => (float[] y, float[] z, float[] n) {{ r = Relu(x) p = Pad(r, pads) y = {POOL} "
-        "z = MaxPool<kernel_shape = [2, 2]>(p) n = Neg(p) }"
-    )
-    proto = parse(text, pads=np.array((0, 0, 1, 1, 0, 0, 1, 1)))
-    check(pooling.max_pool_padding, proto, "Relu Pad MaxPool MaxPool Neg", atol=0)
 
 
 # ---- collapse_reshapes
