@@ -67,15 +67,32 @@ def stamp(proto: Any, metadata: Metadata) -> None:
 
 
 def write(proto: Any, path: Path) -> None:
-    """Serialise deterministically; external data only above protobuf's limit."""
-    if proto.ByteSize() > EXTERNAL_DATA_ABOVE:
+    """Serialise deterministically; external data only above protobuf's limit.
+
+    External weights leave ``proto`` for the file beside ``path``. Written to the same path again, with another
+    stamp, the graph alone is written anew.
+    """
+    if not _has_external(proto) and _size(proto) > EXTERNAL_DATA_ABOVE:
         import onnx
 
         data = path.name + ".data"
         path.with_name(data).unlink(missing_ok=True)  # onnx appends to what is there
         onnx.save_model(proto, path, save_as_external_data=True, location=data, size_threshold=_INLINE_BELOW)
-        return
+        path.with_name(data).chmod(path.stat().st_mode & 0o777)  # onnx gives it to its owner alone
     path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _has_external(proto: Any) -> bool:
+    return any(tensor.data_location == tensor.EXTERNAL for tensor in proto.graph.initializer)
+
+
+def _size(proto: Any) -> int:
+    from google.protobuf.message import EncodeError
+
+    try:
+        return int(proto.ByteSize())
+    except EncodeError:  # protobuf cannot even tell the size of more than 2 GiB
+        return 2**31
 
 
 def _flush(path: Path) -> None:

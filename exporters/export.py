@@ -13,12 +13,14 @@ import numpy as np
 from exporters import EXPORTERS
 from exporters.artifact import staged, stamp, write
 from exporters.opset import OPSETS, to_opset
-from exporters.parity import verify
+from exporters.parity import random_arrays, verify
 from exporters.passes import clean, explain_layer
-from exporters.source import Recipe, Source, sample_files
+from exporters.source import FloatArray, Recipe, Source, sample_files
+from exporters.top import embedding, fully_convolutional
+from exporters.windows import verify_windows
 from runtime.errors import InvalidInput, ParityError, UnknownName
 from runtime.image import preprocess
-from runtime.metadata import Metadata, Provenance
+from runtime.metadata import Metadata, Provenance, Window
 from runtime.model import Model
 
 STEPS = ("build", "convert", "clean", "verify", "write")
@@ -26,11 +28,12 @@ STEPS = ("build", "convert", "clean", "verify", "write")
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A file that was verified and written."""
+    """A file that was verified and written. input_shape: as the file states it, "N" where any size is taken."""
 
     path: Path
     metadata: Metadata
     bytes: int
+    input_shape: tuple[int | str, ...]
 
 
 def export(
@@ -63,24 +66,35 @@ def export(
         native = min(max(opset, source.opsets.start), source.opsets.stop - 1)
         raw = source.convert(native, batch)
         on_step("clean")
-        proto = to_opset(clean(raw, opset=native, batch=batch), opset)
-        metadata = _describe(recipe, source, opset, explain_layer(proto))
-        stamp(proto, metadata)
+        scores = to_opset(clean(raw, opset=native, batch=batch, layout=source.layout), opset)
+        sliding = fully_convolutional(scores) if recipe.output == "score-map" else None
+        proto = sliding.proto if sliding else embedding(scores) if recipe.output == "features" else scores
+        layer = explain_layer(scores) if recipe.output == "scores" else None
+        # What the comparison finds is put in after it.
+        window = Window(sliding.size, sliding.stride, crop_error=0.0) if sliding else None
+        stamp(proto, _describe(recipe, source, opset, layer, window=window))
         write(proto, draft)
         on_step("verify")
-        pictures = sample_files(recipe.samples)
+        pictures, kind = sample_files(recipe.samples), f"{recipe.samples} (exporters/samples)"
         with Model(draft) as model:
-            parity = verify(source, model, pictures, kind=f"{recipe.samples} (exporters/samples)", batch=batch)
-            answer = model.run(_first_batch(model, pictures))
+            if sliding:
+                parity, window = verify_windows(source, model, scores, sliding, pictures, kind=kind, batch=batch)
+            else:
+                parity = verify(source, model, pictures, kind=kind, output=recipe.output, batch=batch)
+            answer = model.run(_first_batch(source, model, pictures))
         on_step("write")
-        metadata = _describe(recipe, source, opset, metadata.explain_layer, parity=parity)
+        metadata = _describe(recipe, source, opset, layer, parity=parity, window=window)
         stamp(proto, metadata)
         write(proto, draft)
         with Model(draft) as model:  # the very bytes that will be renamed
-            if model.metadata != metadata or not np.array_equal(model.run(_first_batch(model, pictures)), answer):
+            if model.metadata != metadata or not np.array_equal(
+                model.run(_first_batch(source, model, pictures)), answer
+            ):
                 raise ParityError("the written file does not read back as it was verified")
         size = sum(path.stat().st_size for path in draft.parent.iterdir())
-    return Exported(output, metadata, size)
+    channels, *sides = source.input_shape
+    free = recipe.output == "score-map"
+    return Exported(output, metadata, size, (batch or "N", channels, *(("H", "W") if free else sides)))
 
 
 def _loader(framework: str) -> Callable[[Recipe], Source]:
@@ -89,17 +103,20 @@ def _loader(framework: str) -> Callable[[Recipe], Source]:
     return loader
 
 
-def _first_batch(model: Model, pictures: list[Path]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    return np.concatenate([preprocess(path, model.rule) for path in pictures[:1] * (model.batch_size or 1)])
+def _first_batch(source: Source, model: Model, pictures: list[Path]) -> FloatArray:
+    count = model.batch_size or 1
+    if source.preprocess is None:
+        return random_arrays(source.input_shape, count)
+    return np.concatenate([preprocess(path, model.rule) for path in pictures[:1] * count])
 
 
-def _describe(recipe: Recipe, source: Source, opset: int, layer: str | None, **parity: object) -> Metadata:
+def _describe(recipe: Recipe, source: Source, opset: int, layer: str | None, **found: object) -> Metadata:
     weights = recipe.weights
     return Metadata(
         name=recipe.name,
-        task="classification",
+        task=source.task if recipe.output == "scores" else recipe.output,
         preprocess=source.preprocess,
-        labels=recipe.labels,
+        labels=None if recipe.output == "features" else source.labels,
         provenance=Provenance(
             framework=source.framework,
             framework_version=source.framework_version,
@@ -115,5 +132,5 @@ def _describe(recipe: Recipe, source: Source, opset: int, layer: str | None, **p
             paper=recipe.paper,
         ),
         explain_layer=layer,
-        **parity,  # type: ignore[arg-type]
+        **found,  # type: ignore[arg-type]
     )

@@ -121,6 +121,25 @@ def collapse_reshapes(model: ir.Model) -> None:
     remove_dead(model.graph, *_RESHAPING)
 
 
+def flat_concat(model: ir.Model) -> None:
+    """A Concat of a Concat along the same axis is one."""
+
+    for node in list(model.graph):
+        if operator(node) != "Concat":
+            continue
+        inputs: list[ir.Value | None] = []
+        for value in node.inputs:
+            inner = producer(value, "Concat")
+            joins = inner is not None and value is not None and only_reader(value) is node
+            same = joins and inner is not None and inner.attributes["axis"].as_int() == node.attributes["axis"].as_int()
+            inputs.extend(inner.inputs if same and inner is not None else [value])
+        if len(inputs) > len(node.inputs):
+            node.resize_inputs(len(inputs))
+            for index, value in enumerate(inputs):
+                node.replace_input_with(index, value)
+    remove_dead(model.graph, "Concat")
+
+
 # ---- helpers
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -55,9 +56,8 @@ def initializer(graph: ir.Graph, name: str, array: npt.NDArray[Any]) -> ir.Value
     """A new weight of the graph, under a name that nothing else has."""
     import onnx_ir as ir
 
-    taken = {value.name for node in graph for value in node.outputs} | {value.name for value in graph.inputs}
-    while name in graph.initializers or name in taken:
-        name += "_"
+    # No exporter writes "::"; looking through all names for each weight would take seconds on a large network.
+    name = next(free for count in itertools.count() if (free := f"{name}::{count}") not in graph.initializers)
     value = ir.Value(name=name, const_value=ir.tensor(array, name=name), shape=ir.Shape(array.shape))
     value.dtype = ir.DataType.from_numpy(array.dtype)
     graph.register_initializer(value)

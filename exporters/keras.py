@@ -1,60 +1,87 @@
-"""Keras 3 networks. Only this module, ``keras_model`` and ``keras_head`` import keras, tensorflow or tf2onnx."""
+"""Keras 3 networks, their weights, and whole models of Keras 1, 2 and 3: from a recipe to a source."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from exporters.hub import first_line
-from exporters.keras_head import as_classifier, fit
-from exporters.keras_model import brings_its_own_network, load_model
+from exporters.keras_convert import prepare
+from exporters.keras_files import brings_its_own_network
+from exporters.keras_graph import classifier_input, flat
+from exporters.keras_head import as_scores
+from exporters.keras_input import enter, one_input, scales_pixels
+from exporters.keras_model import load_model
+from exporters.keras_pictures import transform
 from exporters.source import FloatArray, Recipe, Source, package_version
-from runtime.errors import ExportFailed, MissingDependency
-from runtime.metadata import Preprocess
+from exporters.weights_file import kind_of
+from runtime.errors import InvalidInput, MissingDependency
 
 
 def load(recipe: Recipe) -> Source:
     """Build the network, load its weights, and give it back ready to convert and compare.
 
-    A weights file that holds a whole model (.keras, most .h5) brings its own architecture and
-    input size. Raises MissingDependency, UnknownName, WeightsUnavailable or InvalidWeights.
+    A weights file that holds a whole model (.keras, most .h5, a SavedModel folder) brings its own architecture
+    and input size. Raises MissingDependency, UnknownName, WeightsUnavailable, InvalidWeights, or InvalidInput where
+    the recipe leaves something open that the network does not tell.
     """
     keras = _import_keras()
     keras.backend.clear_session()  # layer names count from 1 again: equal inputs give equal files
     keras.utils.set_random_seed(recipe.weights.seed)
-    model, sha256 = load_model(recipe)
     path = recipe.weights.path
+    if path is not None and kind_of(path) == "savedmodel":
+        from exporters.saved_model import load as load_saved_model
+
+        return load_saved_model(recipe)
+    model, sha256 = load_model(recipe)
     where = path.name if path else recipe.builder
-    rule = fit(recipe.preprocess, model, where=where)
-    model = as_classifier(model, rule, classes=len(recipe.labels.names), where=where)
+    height, width, channels = one_input(model, where=where)
+    model = flat(model)
+    scales = recipe.preprocess is None and scales_pixels(model, (height or 32, width or 32))
+    entry = enter((height, width, channels), recipe, scales=scales, where=where)
+    model, task, labels = as_scores(model, entry, recipe, where=where)
 
     def forward(batch: FloatArray) -> FloatArray:
         # The artifact takes NCHW, Keras NHWC.
         return np.asarray(model(batch.transpose(0, 2, 3, 1), training=False), dtype=np.float32)
 
-    normalise = _normalisation(recipe.builder, rule)
+    below: list[Any] = []  # built when it is first asked for
+
+    def features(batch: FloatArray) -> FloatArray:
+        if not below:
+            found = classifier_input(model)
+            if found is None:
+                raise InvalidInput(f"{where}: has no layer with weights: there are no features below one")
+            below.extend((keras.Model(model.inputs[0], found[0]), found[1]))
+        network, space = below
+        values = np.asarray(network(batch.transpose(0, 2, 3, 1), training=False), dtype=np.float32)
+        return np.asarray(values.mean(axis=space) if values.ndim == 4 else values.reshape(len(values), -1))
+
+    conversion = prepare(model, entry.shape)
     return Source(
         framework="keras",
         framework_version=f"{keras.__version__} (tensorflow {package_version('tensorflow')})",
-        exporter=f"tf2onnx {package_version('tf2onnx')}",
+        exporter=conversion.road,
         forward=forward,
-        transform=lambda path: _transform(path, rule, normalise),
+        features=features,
+        transform=transform(recipe, entry.rule),
         opsets=range(13, 19),
-        convert=lambda opset, batch: _convert(model, rule, opset, batch),
-        preprocess=rule,
+        convert=conversion.convert,
+        layout="NHWC",
+        preprocess=entry.rule,
+        input_shape=entry.shape,
+        task=task,
+        labels=labels,
         weights_sha256=sha256,
         builder=f"file:{path.name}" if path and brings_its_own_network(path) else recipe.builder,
     )
 
 
 def _import_keras() -> Any:
+    """Keras on TensorFlow. Raises MissingDependency."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with contextlib.suppress(ImportError):
         # Both hold a copy of LLVM: triton after tensorflow aborts the process (tensorflow issue 124205).
@@ -71,48 +98,3 @@ def _import_keras() -> Any:
     if keras.backend.backend() != "tensorflow":
         raise MissingDependency(f"Keras runs on {keras.backend.backend()}: start again with KERAS_BACKEND=tensorflow")
     return keras
-
-
-# ---- preprocessing, by the library's own code
-
-
-def _normalisation(builder: str, rule: Preprocess) -> Callable[[Any], Any]:
-    """The library's own preprocess_input, or for other builders the rule in plain float64."""
-    library, _, name = builder.partition(":")
-    if library == "keras":
-        import keras
-
-        module = sys.modules[getattr(keras.applications, name).__module__]
-        return lambda pixels: module.preprocess_input(np.array(pixels, dtype=np.float32))
-    mean, std = np.array(rule.mean, dtype=np.float64), np.array(rule.std, dtype=np.float64)
-    return lambda pixels: (np.asarray(pixels, dtype=np.float64) * rule.scale - mean) / std
-
-
-def _transform(path: Path, rule: Preprocess, normalise: Callable[[Any], Any]) -> FloatArray:
-    import keras
-
-    if isinstance(rule.resize, int) or rule.resize != rule.size:
-        raise ExportFailed("Keras networks are verified with pictures stretched to the input size")
-    mode = "grayscale" if rule.color == "L" else "rgb"
-    picture = keras.utils.load_img(path, color_mode=mode, target_size=rule.size, interpolation=rule.interpolation)
-    pixels = keras.utils.img_to_array(picture)
-    return np.asarray(normalise(pixels), dtype=np.float32).transpose(2, 0, 1)[np.newaxis]
-
-
-# ---- conversion
-
-
-def _convert(model: Any, rule: Preprocess, opset: int, batch: int | None) -> Any:
-    import tensorflow as tf
-    import tf2onnx
-
-    signature = [tf.TensorSpec((batch, *rule.size, rule.channels), tf.float32, name="input")]
-    try:
-        proto, _ = tf2onnx.convert.from_keras(model, input_signature=signature, opset=opset)
-    except Exception as error:
-        raise ExportFailed(f"tf2onnx failed: {first_line(error)}") from error
-    layers = {layer.name for layer in model._flatten_layers() if not getattr(layer, "layers", None)}
-    for node in proto.graph.node:  # "model_1/conv_1_1/op__12" is of layer "conv_1": tracing appends a number
-        candidates = (name for part in node.name.split("/") for name in (re.sub(r"_\d+$", "", part), part))
-        node.name = next((name for name in candidates if name in layers), node.op_type.lower())
-    return proto

@@ -6,11 +6,15 @@ more with each release; this list says what is allowed instead, whatever release
 
 from __future__ import annotations
 
-import json
-import zipfile
-from pathlib import Path
-from typing import Any, Literal
+import codecs
+import dis
+import marshal
+import sys
+from collections.abc import Iterator
+from types import CodeType
+from typing import Any
 
+from exporters.weights_file import TRUST
 from runtime.errors import InvalidWeights
 
 _MODULES = frozenset(
@@ -29,32 +33,65 @@ _REFUSED = {
     "IntegerLookup": "which opens a file",
     "TextVectorization": "which opens a file",
 }
+_BEGINNINGS = ("RESUME", "COPY_FREE_VARS", "MAKE_CELL", "RETURN_GENERATOR")  # since Python 3.11
 _PLAIN = frozenset("__keras_tensor__ __tensor__ __numpy__ __bytes__ __ellipsis__ __slice__ __tuple__".split())
-_MEMBERS = frozenset(("metadata.json", "config.json", "model.weights.h5", "model.weights.npz"))
 
 
-def check_model_file(path: Path, kind: Literal["keras", "hdf5"]) -> None:
-    """Read the configuration in a .keras or .h5 file as JSON and check it; nothing of Keras is involved.
+def check_model(config: Any, *, where: str) -> None:
+    """Check the configuration of a model as it was read from its file; nothing of Keras is involved.
 
-    Raises InvalidWeights naming what would run code. Errors of damaged files pass through.
+    Raises InvalidWeights naming what would run code.
     """
-    if kind == "keras":
-        with zipfile.ZipFile(path) as archive:
-            others = sorted(set(archive.namelist()) - _MEMBERS)
-            if others:  # Keras would unpack them
-                raise InvalidWeights(f"{path}: refused, it holds {others[0]}: an image classifier has no such assets")
-            text = archive.read("config.json")
-    else:
-        import h5py
-
-        with h5py.File(path, "r") as file:
-            text = file.attrs["model_config"]
-    config = json.loads(text)
-    if isinstance(config, dict):
-        config.pop("compile_config", None)  # the losses of training, which are not built for an export
     reason = unsafe(config)
     if reason:
-        raise InvalidWeights(f"{path}: refused, it holds {reason}: give a model of plain layers, or weights alone")
+        raise InvalidWeights(f"{where}: refused, it holds {reason}: give a model of plain layers, {TRUST}")
+
+
+def check_code(config: Any, *, where: str) -> None:
+    """Check that this Python can read the functions compiled into a trusted model: of another, it might crash on them.
+
+    Raises InvalidWeights.
+    """
+    for text in _compiled(config):
+        try:
+            data = codecs.decode(text.encode(), "base64")
+            known = _readable(marshal.loads(data), data)  # noqa: S302 - the user said --trust
+        except (ValueError, TypeError, EOFError, AttributeError):
+            known = False
+        if not known:
+            here = ".".join(map(str, sys.version_info[:2]))
+            raise InvalidWeights(
+                f"{where}: holds a lambda compiled by another Python than {here}: export with that one"
+            )
+
+
+def _readable(code: CodeType, data: bytes) -> bool:
+    """Whether all instructions are ones that this Python's compiler writes, in this function and those inside it.
+
+    data: what the code was read from. What Python took for its own shortcuts reads back as something else.
+    """
+    names = [dis.opname[byte] for byte in code.co_code[::2]]
+    return (
+        code.co_code in data
+        and names[0] in _BEGINNINGS
+        and not any(name.startswith("<") for name in names)
+        and all(_readable(inner, data) for inner in code.co_consts if isinstance(inner, CodeType))
+    )
+
+
+def _compiled(config: Any) -> Iterator[str]:
+    """The marshalled code of every lambda in a configuration, in base64."""
+    if isinstance(config, dict):
+        found = config.get("code")
+        if config.get("class_name") == "Lambda" and isinstance(config.get("config"), dict):  # of Keras 1 and 2
+            function = config["config"].get("function")
+            found = function[0] if isinstance(function, list) and function else None
+        if isinstance(found, str):
+            yield found
+        config = list(config.values())
+    if isinstance(config, list):
+        for value in config:
+            yield from _compiled(value)
 
 
 def unsafe(config: Any) -> str | None:
@@ -89,7 +126,7 @@ def _allowed(module: str, *, function: bool) -> bool:
     if module == "builtins":  # how Keras writes its own activations and losses
         return function
     parts = module.split(".")
-    if parts[0] != "keras":
+    if parts[0] not in ("keras", "tf_keras"):
         return False
     rest = parts[2:] if parts[1:2] == ["src"] else parts[1:]
     if function:

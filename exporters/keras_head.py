@@ -1,7 +1,7 @@
-"""Where a Keras network begins and ends: one picture in, one row of logits out, or a clear no.
+"""Where a Keras network ends: one row of logits, and what they are logits of, or a clear no.
 
-Parity, int8 and gradients are measured on logits, and the runtime takes the softmax itself. So a softmax at the
-end comes off, and that it came off exactly is checked with numbers.
+Parity, int8 and gradients are measured on logits, and the runtime takes the softmax or the sigmoid itself. So they
+come off at the end, and that they came off exactly is checked with numbers.
 """
 
 from __future__ import annotations
@@ -10,98 +10,138 @@ from typing import Any
 
 import numpy as np
 
-from runtime.errors import InvalidWeights
-from runtime.metadata import Preprocess
+from exporters.keras_graph import flat
+from exporters.keras_input import Entry
+from exporters.source import FloatArray, Recipe, Scores, numbered_labels
+from runtime.errors import InvalidInput, InvalidWeights
+from runtime.metadata import Labels
 
 _TOLERANCE = 1e-4
 """Largest difference of probabilities: the same logits through two compilations of one softmax in float32."""
 
-
-def fit(rule: Preprocess, model: Any, *, where: str) -> Preprocess:
-    """The rule at the input size the network has; a free size takes the rule's.
-
-    Raises InvalidWeights when the network does not take one picture of the rule's channels.
-    """
-    if not getattr(model, "built", False) or not getattr(model, "inputs", None):
-        raise InvalidWeights(f"{where}: the network states no input: begin it with keras.Input(shape) and save again")
-    shapes = [tuple(tensor.shape) for tensor in model.inputs]
-    if len(shapes) != 1 or len(model.outputs) != 1 or len(shapes[0]) != 4:
-        raise InvalidWeights(
-            f"{where}: not a classifier of one picture: inputs {_list(shapes)}, "
-            f"outputs {_list([tuple(tensor.shape) for tensor in model.outputs])}"
-        )
-    batch, height, width, channels = shapes[0]
-    if channels != rule.channels:
-        hint = " (channels-first networks are not supported)" if height == rule.channels else ""
-        raise InvalidWeights(f"{where}: takes {channels} channels, the preprocessing gives {rule.channels}{hint}")
-    if batch is not None:
-        raise InvalidWeights(f"{where}: is frozen to batches of {batch}: give its keras.Input a shape without batch")
-    if model.inputs[0].dtype != "float32":
-        raise InvalidWeights(f"{where}: takes {model.inputs[0].dtype}, not float32")
-    return rule.at_size(height or rule.size[0], width or rule.size[1])
+_TASKS: dict[str, tuple[Scores, ...]] = {
+    "softmax": ("classification",),
+    "sigmoid": ("binary", "multilabel"),
+    "logits": ("classification", "binary", "multilabel"),
+}
 
 
-def as_classifier(model: Any, rule: Preprocess, *, classes: int, where: str) -> Any:
-    """The same network ending in ``classes`` logits.
+def as_scores(model: Any, entry: Entry, recipe: Recipe, *, where: str) -> tuple[Any, Scores, Labels]:
+    """A flat network ending in one row of logits, the task they are for, and the labels.
 
-    Raises InvalidWeights when it has another number of outputs, or ends in what is not logits and cannot be undone.
+    Raises InvalidWeights when its outputs are no such row, number otherwise than the labels, or end in what is not
+    logits and cannot be undone; InvalidInput when the recipe's task is another.
     """
     import keras
 
-    shape = tuple(model.output_shape)
-    if len(shape) != 2:
-        raise InvalidWeights(f"{where}: not a classifier: its output is {shape}, not one row of scores per picture")
-    if shape[1] != classes:
-        raise InvalidWeights(f"{where}: the network has {shape[1]} outputs, the labels are {classes}")
-    pixels = np.random.default_rng(0).uniform(0, 255, (2, *rule.size, rule.channels))
-    pictures = ((pixels * rule.scale - np.array(rule.mean)) / np.array(rule.std)).astype(np.float32)
-    before = np.asarray(model(pictures, training=False))
-    tensor = _before_softmax(model.outputs[0], where)
-    if tensor is None:
-        if classes > 1 and (before >= 0).all() and np.allclose(before.sum(axis=1), 1, atol=_TOLERANCE):
-            raise InvalidWeights(
-                f"{where}: gives probabilities, not logits, and where its softmax is cannot be told: save it without"
-            )
-        return model
+    model = _one_row(model, entry, where)
+    outputs = model.output_shape[1]
+    pictures = entry.samples()
+    before = np.asarray(model(pictures, training=False), dtype=np.float32)
+    end, tensor = _before_end(model.outputs[0], where)
+    task = task_of(end, outputs, recipe, where=where)
+    labels = labels_of(task, outputs, recipe, where=where)
+    if end == "logits":
+        if outputs > 1:
+            refuse_probabilities(before, where=where)
+        return model, task, labels
     logits = keras.Model(model.inputs[0], tensor)
-    after = np.asarray(keras.ops.softmax(np.asarray(logits(pictures, training=False), dtype=np.float32)))
-    if np.isfinite(before).all() and not np.abs(after - before).max() <= _TOLERANCE:
-        raise InvalidWeights(f"{where}: taking off its softmax changes its answers: save it without one")
-    return logits
+    check_end(end, np.asarray(logits(pictures, training=False), dtype=np.float32), before, where=where)
+    return logits, task, labels
 
 
-def _before_softmax(output: Any, where: str) -> Any:
-    """The tensor that goes into the softmax at the end, through what only reshapes it; None without a softmax."""
+def task_of(end: str, outputs: int, recipe: Recipe, *, where: str) -> Scores:
+    """What a network with so many outputs behind a "softmax", a "sigmoid" or plain "logits" answers.
+
+    Raises InvalidInput where the recipe says otherwise, InvalidWeights for a softmax of one.
+    """
+    if end == "softmax" and outputs == 1:
+        raise InvalidWeights(f"{where}: ends in a softmax of one output, which is always 1")
+    named = len(recipe.labels.names) if recipe.labels else None
+    own: Scores = "classification"
+    if outputs == 1:
+        if end == "logits" and recipe.task is None and named != 2:
+            raise InvalidInput(f"{where}: has one output: name its two classes, negative and positive, with --labels")
+        own = "binary"
+    elif end == "sigmoid":
+        own = "multilabel"
+    task = recipe.task or own
+    if task not in _TASKS[end] or (task == "binary") != (outputs == 1):
+        ends = f"ends in a {end} of {outputs}" if end != "logits" else f"has {outputs}"
+        raise InvalidInput(f"{where}: {ends} output{'s' * (outputs > 1)}: its task is {own}, not {task}")
+    return task
+
+
+def labels_of(task: Scores, outputs: int, recipe: Recipe, *, where: str) -> Labels:
+    """The recipe's labels, or names made up. Raises InvalidWeights when they are not as many as the classes."""
+    labels = recipe.labels or numbered_labels(task, outputs)
+    if len(labels.names) != (2 if task == "binary" else outputs):
+        one = "one output for two classes" if task == "binary" else f"{outputs} outputs"
+        raise InvalidWeights(f"{where}: the network has {one}, the labels are {len(labels.names)}")
+    return labels
+
+
+def check_end(end: str, logits: FloatArray, before: FloatArray, *, where: str) -> None:
+    """Raises InvalidWeights unless the logits through the softmax or sigmoid are what the network gave before."""
+    wide = logits.astype(np.float64)
+    if end == "softmax":
+        powers = np.exp(wide - wide.max(axis=1, keepdims=True))
+        after = powers / powers.sum(axis=1, keepdims=True)
+    else:
+        after = 0.5 * (1 + np.tanh(wide / 2))  # the sigmoid, which cannot overflow
+    if before.shape != after.shape or (np.isfinite(before).all() and not np.abs(after - before).max() <= _TOLERANCE):
+        raise InvalidWeights(f"{where}: taking off its {end} changes its answers: save it without one")
+
+
+def refuse_probabilities(given: FloatArray, *, where: str) -> None:
+    """Raises InvalidWeights when rows sum to one as probabilities do."""
+    if (given >= 0).all() and np.allclose(given.sum(axis=1), 1, atol=_TOLERANCE):
+        raise InvalidWeights(
+            f"{where}: gives probabilities, not logits, and where its softmax is cannot be told: save it without"
+        )
+
+
+def _one_row(model: Any, entry: Entry, where: str) -> Any:
+    """The network giving (N, outputs); a map of one place is one row."""
+    import keras
+
+    shape = tuple(model.output_shape)
+    if len(shape) == 4 and None in shape[1:]:
+        model = flat(model, entry.shape[1:])
+        shape = tuple(model.output_shape)
+    if len(shape) > 2 and None not in shape[1:] and max(shape[1:]) == np.prod(shape[1:]):
+        model = keras.Model(model.inputs[0], keras.layers.Flatten()(model.outputs[0]))
+        shape = tuple(model.output_shape)
+    if len(shape) != 2 or shape[1] is None:
+        raise InvalidWeights(f"{where}: not a classifier: its output is {shape}, not one row of scores per picture")
+    return model
+
+
+def _before_end(output: Any, where: str) -> tuple[str, Any]:
+    """How the network ends, and the tensor before that, past what only reshapes it."""
     import keras
 
     operation, node, _ = output._keras_history
     inputs = operation._inbound_nodes[node].input_tensors
     if len(inputs) != 1:
-        return None
-    if isinstance(operation, keras.Model):
-        inner = _before_softmax(operation.outputs[0], where) if len(operation.outputs) == 1 else None
-        return None if inner is None else keras.Model(operation.inputs[0], inner)(inputs[0])
+        return "logits", output
     own = isinstance(operation, keras.layers.Layer) and bool(operation.weights)
     function = getattr(operation, "activation", None)
     name = getattr(function, "__name__", type(operation).__name__).lower()
-    if name.endswith("sigmoid"):
-        raise InvalidWeights(f"{where}: ends in a sigmoid: only classes that exclude each other are supported")
-    if name == "softmax":
+    if name in ("softmax", "sigmoid"):
         if not own:
-            return inputs[0]
+            return name, inputs[0]
         operation.activation = keras.activations.linear
-        return operation(inputs[0])
+        return name, operation(inputs[0])
+    if name.endswith("sigmoid"):
+        raise InvalidWeights(f"{where}: ends in {name}, which no task undoes: save it with a plain sigmoid")
     if own or (name != "linear" and not isinstance(operation, _reshaping())):
-        return None
-    before = _before_softmax(inputs[0], where)
-    return None if before is None else operation(before)
+        return "logits", output
+    end, before = _before_end(inputs[0], where)
+    return (end, output) if end == "logits" else (end, operation(before))
 
 
 def _reshaping() -> tuple[type, ...]:
     from keras import layers
 
     return layers.Reshape, layers.Flatten, layers.Dropout, layers.Identity
-
-
-def _list(shapes: list[tuple[int | None, ...]]) -> str:
-    return ", ".join(map(str, shapes))

@@ -8,9 +8,6 @@ exports can be compared by.
 from __future__ import annotations
 
 import os
-import sys
-import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from exporters.hub import first_line, reaching
-from exporters.keras_config import check_model_file
-from exporters.source import Recipe, arrays_sha256, describe_mismatch, file_sha256, import_builder
+from exporters.keras_files import brings_its_own_network, load_whole
+from exporters.keras_weights import fill
+from exporters.source import UNSETTLED, Recipe, arrays_sha256, file_sha256, import_builder
 from exporters.weights_file import kind_of
 from runtime.errors import EdgeZooError, InvalidWeights, UnknownName, WeightsUnavailable
 
@@ -37,8 +35,19 @@ def load_model(recipe: Recipe) -> tuple[Any, str | None]:
         model = _from_hub(recipe)
         return model, arrays_sha256({variable.path: variable.numpy() for variable in model.weights})
     if weights.path is None:
-        return _build(recipe), None
+        model = _build(recipe)
+        _unsettle(model, weights.seed)
+        return model, None
     return _from_file(weights.path, recipe), file_sha256(weights.path)
+
+
+def _unsettle(model: Any, seed: int) -> None:
+    """Move weights that all begin with one value, as ``exporters.torch`` does, and for the same reasons."""
+    random = np.random.default_rng(seed)
+    for variable in model.weights:
+        value = variable.numpy()
+        if value.size > 1 and np.issubdtype(value.dtype, np.floating) and (value == value.flat[0]).all():
+            variable.assign(value + UNSETTLED * random.random(value.shape, dtype=np.float32))
 
 
 def _constructor(recipe: Recipe) -> Callable[..., Any]:
@@ -54,11 +63,18 @@ def _constructor(recipe: Recipe) -> Callable[..., Any]:
 
 
 def _build(recipe: Recipe) -> Any:
-    shape = (*recipe.preprocess.size, recipe.preprocess.channels)
-    constructor, classes = _constructor(recipe), len(recipe.labels.names)
-    if not recipe.builder.startswith("keras:"):
-        return constructor(num_classes=classes, input_shape=shape)
-    return constructor(weights=None, input_shape=shape, classes=classes, classifier_activation=None)
+    options: dict[str, Any] = {}
+    rule, shape = recipe.preprocess, recipe.input_shape
+    if rule is not None:
+        options["input_shape"] = (*rule.size, rule.channels)
+    elif shape is not None:
+        options["input_shape"] = (*shape[1:], shape[0])
+    own = recipe.builder.startswith("keras:")
+    if own:
+        options |= {"weights": None, "classifier_activation": None}
+    if recipe.classes is not None:
+        options["classes" if own else "num_classes"] = recipe.classes
+    return _constructor(recipe)(**options)
 
 
 # ---- the hub
@@ -69,10 +85,8 @@ def _from_hub(recipe: Recipe) -> Any:
 
     if not recipe.builder.startswith("keras:"):
         raise WeightsUnavailable(f"{recipe.builder} has no published weights: use --weights FILE or --weights none")
-    if len(recipe.labels.names) != _PUBLISHED_CLASSES:
-        raise InvalidWeights(
-            f"the imagenet weights have {_PUBLISHED_CLASSES} classes, the labels are {len(recipe.labels.names)}"
-        )
+    if recipe.classes not in (None, _PUBLISHED_CLASSES):
+        raise InvalidWeights(f"the imagenet weights have {_PUBLISHED_CLASSES} classes, the labels are {recipe.classes}")
     constructor = _constructor(recipe)
     with reaching(f"the imagenet weights of {recipe.builder}"):
         try:
@@ -86,7 +100,8 @@ def _from_hub(recipe: Recipe) -> Any:
                 f"the imagenet weights of {recipe.builder} in {folder} cannot be read ({first_line(error)}): "
                 "delete that file, and it will be downloaded again"
             ) from error
-    if tuple(model.input_shape[1:3]) == recipe.preprocess.size:
+    rule = recipe.preprocess
+    if rule is None or tuple(model.input_shape[1:3]) == rule.size:
         return model
     values = model.get_weights()
     keras.backend.clear_session()  # layer names count from 1 again
@@ -95,7 +110,7 @@ def _from_hub(recipe: Recipe) -> Any:
         model.set_weights(values)
     except ValueError as error:
         raise InvalidWeights(
-            f"{recipe.builder}: the imagenet weights do not fit pictures of {recipe.preprocess.size} "
+            f"{recipe.builder}: the imagenet weights do not fit pictures of {rule.size} "
             f"({first_line(error)}): leave --input-size out"
         ) from error
     return model
@@ -106,177 +121,22 @@ def _from_hub(recipe: Recipe) -> Any:
 
 def _from_file(path: Path, recipe: Recipe) -> Any:
     kind = kind_of(path)
-    if kind in ("torch", "torchscript"):
+    if kind in ("torch", "torchscript", "pt2"):
         raise InvalidWeights(f"{path}: a PyTorch file: use --source torch")
     suffixes = {"keras": (".keras",), "hdf5": (".h5", ".hdf5")}.get(kind)
     if suffixes and path.suffix not in suffixes:  # what Keras goes by
         raise InvalidWeights(f"{path}: a Keras file: let its name end in {suffixes[0]}")
     whole = brings_its_own_network(path)
+    if not whole and recipe.builder.startswith("file:"):
+        raise InvalidWeights(f"{path}: holds weights alone: name the network they are for")
     try:
         if whole:
-            check_model_file(path, "keras" if kind == "keras" else "hdf5")
-            return _load_whole(path)
+            return load_whole(path, "keras" if kind == "keras" else "hdf5", trust=recipe.trust)
         model = _build(recipe)
-        fits = f"do not fit {recipe.name} with {len(recipe.labels.names)} labels"
-        if kind == "safetensors":
-            _load_safetensors(model, path, recipe, fits)
-        elif path.name.endswith(".weights.h5"):
-            _load_weights_h5(model, path, fits)
-        else:
-            _load_legacy_h5(model, path, fits)
+        fill(model, path, recipe, safetensors=kind == "safetensors")
     except EdgeZooError:
         raise
     except Exception as error:
         what = "the model cannot be read" if whole else f"the weights cannot be loaded into {recipe.name}"
         raise InvalidWeights(f"{path}: {what} ({first_line(error)})") from error
     return model
-
-
-def brings_its_own_network(path: Path) -> bool:
-    """Whether the file holds a whole model, architecture included, and not weights alone.
-
-    Raises WeightsUnavailable or InvalidWeights for a file that is none.
-    """
-    kind = kind_of(path)
-    return kind == "keras" or (kind == "hdf5" and _holds_model(path))
-
-
-def _holds_model(path: Path) -> bool:
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            return "model_config" in file.attrs
-    except OSError as error:
-        raise InvalidWeights(f"{path}: damaged or cut short ({first_line(error)})") from error
-
-
-def _load_whole(path: Path) -> Any:
-    """A saved model, architecture included, whose configuration has been checked."""
-    import keras
-
-    custom = {"DepthwiseConv2D": _keras2_depthwise()}
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        model = keras.models.load_model(path, custom_objects=custom, compile=False, safe_mode=True)
-    # Where an old file lacks the layers inside a container, Keras leaves them untrained and only warns.
-    skipped = [warning.message for warning in told if str(warning.message).startswith("Skipping")]
-    if skipped:
-        raise InvalidWeights(f"{path}: incomplete: {first_line(Warning(skipped[0]))}")
-    return model
-
-
-def _keras2_depthwise() -> Any:
-    """Keras 2 stored a ``groups`` argument with DepthwiseConv2D that Keras 3 refuses to read."""
-    import keras
-
-    class DepthwiseConv2D(keras.layers.DepthwiseConv2D):  # type: ignore[misc]
-        @classmethod
-        def from_config(cls, config: dict[str, Any]) -> Any:
-            if config.pop("groups", 1) != 1:
-                raise ValueError("DepthwiseConv2D with groups other than 1")
-            return keras.layers.DepthwiseConv2D.from_config(config)
-
-    return DepthwiseConv2D
-
-
-def _load_weights_h5(model: Any, path: Path, fits: str) -> None:
-    """Keras 3's own weights format, where Keras itself ignores layers that the network has not."""
-    with tempfile.TemporaryDirectory() as folder:
-        own = Path(folder, "own.weights.h5")
-        model.save_weights(own)
-        expected, own_names = _layers(own)
-    given, names = _layers(path)
-    _compare(expected, given, own_names, names, where=f"{path}: the weights {fits}")
-    model.load_weights(path)
-
-
-def _layers(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Shapes by place in a .weights.h5 file, and the names of its layers in the order of those places."""
-    import h5py
-
-    shapes: dict[str, Any] = {}
-    names: list[str] = []
-
-    def visit(place: str, item: Any) -> None:
-        place = place.replace("_layer_checkpoint_dependencies", "layers")  # TensorFlow 2.12 and 2.13
-        if place.startswith("optimizer"):
-            return
-        if isinstance(item, h5py.Dataset):
-            shapes[place] = tuple(item.shape)
-        elif "name" in item.attrs and len(item):
-            names.append(str(item.attrs["name"]))
-
-    with h5py.File(path, "r") as file:
-        file.visititems(visit)
-    return shapes, names
-
-
-def _load_legacy_h5(model: Any, path: Path, fits: str) -> None:
-    """Weights alone in the .h5 of Keras 1 and 2, which Keras matches by order and count, not by name."""
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        root = file.get("model_weights", file)
-        given = [name for name in _strings(root, "layer_names") if _strings(root[name], "weight_names")]
-    if not given:
-        raise InvalidWeights(f"{path}: no layers with weights; let the name of Keras 3 weights end in .weights.h5")
-    own = [layer.name for layer in model.layers if layer.weights]
-    _compare({}, {}, own, given, where=f"{path}: the weights {fits}")
-    try:
-        model.load_weights(path)
-    except ValueError as error:
-        raise InvalidWeights(f"{path}: the weights {fits}: {first_line(error)}") from error
-
-
-def _strings(group: Any, name: str) -> list[str]:
-    """An attribute of names, which Keras cuts into name0, name1, ... when it is long."""
-    parts = [group.attrs[key] for key in group.attrs if key.rstrip("0123456789") == name]
-    return [item.decode() if isinstance(item, bytes) else str(item) for part in parts for item in part]
-
-
-def _compare(
-    expected: dict[str, Any], given: dict[str, Any], own_names: list[str], names: list[str], *, where: str
-) -> None:
-    mismatch = describe_mismatch(expected, given)
-    if mismatch:
-        raise InvalidWeights(f"{where}: {mismatch}")
-    # Keras goes by place. The same layers at other places would get each other's weights where shapes agree.
-    if names != own_names and sorted(names) == sorted(own_names):
-        swapped = next(name for name, own in zip(names, own_names, strict=True) if name != own)
-        raise InvalidWeights(f"{where}: its layers come in another order, from {swapped} on")
-
-
-def _load_safetensors(model: Any, path: Path, recipe: Recipe, fits: str) -> None:
-    """Tensors named by Keras variable path, or by PyTorch where the builder's module knows the mapping."""
-    state = _read_safetensors(path)
-    variables = {variable.path: variable for variable in model.weights}
-    convert = getattr(sys.modules.get(recipe.builder.partition(":")[0]), "keras_weights", None)
-    if convert is not None and not set(state) & set(variables):
-        state = convert(state)
-    mismatch = describe_mismatch(
-        {key: tuple(variable.shape) for key, variable in variables.items()},
-        {key: tuple(array.shape) for key, array in state.items()},
-    )
-    if mismatch:
-        hint = "" if any("/" in key for key in state) else "; PyTorch's names need --source torch"
-        raise InvalidWeights(f"{path}: the weights {fits}: {mismatch}{hint}")
-    odd = [key for key, array in state.items() if not np.issubdtype(array.dtype, np.floating)]
-    if odd:
-        raise InvalidWeights(f"{path}: {odd[0]} is {state[odd[0]].dtype}: give the weights before quantization")
-    for key, array in state.items():
-        variables[key].assign(array)
-
-
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import safe_open
-
-    # numpy has no bfloat16; TensorFlow, which is there, reads it.
-    with safe_open(path, framework="tf") as file:
-        return {key: np.asarray(_widened(file.get_tensor(key))) for key in file.keys()}  # noqa: SIM118
-
-
-def _widened(tensor: Any) -> Any:
-    import tensorflow as tf
-
-    return tf.cast(tensor, tf.float32) if tensor.dtype == tf.bfloat16 else tensor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from exporters.shapes import weightless
 from runtime.errors import ExportFailed
 
 OPSETS = range(13, 24)
@@ -18,12 +19,16 @@ def to_opset(proto: Any, opset: int) -> Any:
     """
     import onnx
     import onnx.version_converter
+    import onnx_ir as ir
 
     (given,) = (entry.version for entry in proto.opset_import if not entry.domain)
     if given == opset:
         return proto
+    light = weightless(ir.from_proto(proto))
+    (picture,) = (value.name for value in proto.graph.input)
+    weights = {value.name for value in light.graph.input} - {picture}
     try:
-        result = onnx.version_converter.convert_version(proto, max(opset, 14)) if given != 14 else proto
+        result = onnx.version_converter.convert_version(light, max(opset, 14)) if given != 14 else light
         if opset == 13:
             # 14 gave Add, Mul, Relu and others more types, nothing else; what is new in it, the checker finds.
             result.opset_import[0].version = 13
@@ -33,6 +38,9 @@ def to_opset(proto: Any, opset: int) -> Any:
     except (RuntimeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = str(error).strip().splitlines()[-1][-160:]
         raise ExportFailed(f"opset {opset} cannot express the network ({reason}): choose --opset {given}") from error
+    for index in reversed([i for i, value in enumerate(result.graph.input) if value.name in weights]):
+        del result.graph.input[index]
+    result.graph.initializer.extend(tensor for tensor in proto.graph.initializer if tensor.name in weights)
     return result
 
 

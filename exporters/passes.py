@@ -7,23 +7,32 @@ all of them. ``PASSES`` is the order; a row adds one.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from exporters.dense import absorb_transposes
-from exporters.fusions import collapse_reshapes, fold_affine, hard_activations, matmul_to_gemm
+from exporters.dense import absorb_transposes, fold_scale, over_last_axis
+from exporters.fusions import collapse_reshapes, flat_concat, fold_affine, hard_activations, matmul_to_gemm
 from exporters.layout import to_channels_first
+from exporters.leftovers import batch_norm, einsum, strided_copy
 from exporters.pooling import global_pooling, max_pool_padding
+from exporters.shapes import check, infer_shapes
+from exporters.transformers import gelu, layer_normalization
 from runtime.errors import ExportFailed
+from runtime.metadata import Layout
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+_LAYOUT = "edgezoo.layout"  # where `clean` leaves word of the input's layout for `channels_first`
 
-def clean(proto: Any, *, opset: int, batch: int | None) -> Any:
+
+def clean(proto: Any, *, opset: int, batch: int | None, layout: Layout | None = None) -> Any:
     """The deployable form of an exported model: NCHW input "input", output "logits", stable names.
 
     proto: an onnx.ModelProto, left as it is. batch: pictures per run, None for any number.
+    layout: of the input as exported; None where one or three channels tell.
     Raises ExportFailed when the exporter changed the opset, when the graph is not one a classifier
     of one picture can have, or when the result is not valid ONNX.
     """
@@ -33,8 +42,12 @@ def clean(proto: Any, *, opset: int, batch: int | None) -> Any:
     written = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), None)
     if written != opset:
         raise ExportFailed(f"the exporter wrote opset {written} instead of {opset}: choose --opset {written}")
+    model = ir.from_proto(proto)
+    _detach(model)
+    if layout is not None and model.graph.inputs:
+        model.graph.inputs[0].meta[_LAYOUT] = layout
     # With the shapes of the whole graph known the optimizer settles what an exporter computes from them.
-    model = ir.from_proto(onnx.shape_inference.infer_shapes(proto, data_prop=True))
+    infer_shapes(model)
     for index, node in enumerate(model.graph):  # unique, or the optimizer would number them; `rename` takes this off
         node.name = f"{node.name or node.op_type.lower()}#{index}"
     for step in PASSES:
@@ -46,39 +59,63 @@ def clean(proto: Any, *, opset: int, batch: int | None) -> Any:
             if not output.is_graph_output():
                 output.shape = None
     try:
-        result = onnx.shape_inference.infer_shapes(ir.to_proto(model), strict_mode=True, data_prop=True)
-        onnx.checker.check_model(result, full_check=True)
+        infer_shapes(model, strict=True)
+        check(model)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportFailed(f"the cleaned graph is not valid ONNX: {str(error).splitlines()[0]}") from error
-    return result
+    return ir.to_proto(model)
 
 
 def explain_layer(proto: Any) -> str | None:
     """The last convolutional map: name of the last 4-D tensor with an extent in space, before any pooling of it.
+
+    Where maps lie channels-last or attention has four axes too (ConvNeXt, transformers) it is what the last
+    GlobalAveragePool takes in, and None without one.
 
     proto: a cleaned onnx.ModelProto, shapes inferred.
     """
     shapes = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in proto.graph.value_info
     }
-    maps = [
+    maps = {name for name, shape in shapes.items() if len(shape) == 4 and shape[2] * shape[3] > 1}
+    if any(
+        node.op_type in ("LayerNormalization", "MatMul", "Softmax") and len(shapes.get(node.output[0], ())) > 2
+        for node in proto.graph.node
+    ):
+        pooled = [node.input[0] for node in proto.graph.node if node.op_type == "GlobalAveragePool"]
+        return next((name for name in reversed(pooled) if name in maps), None)
+    outputs = [
         node.output[0]
         for node in proto.graph.node
-        if len(shape := shapes.get(node.output[0], [])) == 4
-        and shape[2] * shape[3] > 1
+        if node.output[0] in maps
         and node.op_type not in ("Reshape", "Transpose", "MaxPool", "AveragePool", "Pad", "Dropout", "Identity")
     ]
-    return maps[-1] if maps else None
+    return outputs[-1] if outputs else None
 
 
 # ---- the passes
 
 
-def optimize(model: ir.Model) -> None:
-    """Fold constants and BatchNorm, drop dead nodes: onnxscript's optimizer and its rewrite rules."""
+def fold(model: ir.Model) -> None:
+    """Fold constants, drop dead and repeated nodes. What is a function becomes its operators."""
+    import onnx_ir.passes.common as common
     import onnxscript.optimizer
 
-    onnxscript.optimizer.optimize(model)
+    common.InlinePass()(model)
+    onnxscript.optimizer.fold_constants(model, onnx_shape_inference=True, **_folding())
+    common.RemoveUnusedNodesPass()(model)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common.DeduplicateInitializersPass()(model)
+    common.CommonSubexpressionEliminationPass()(model)
+    common.OutputFixPass()(model)
+    common.NameFixPass()(model)
+
+
+def optimize(model: ir.Model) -> None:
+    """The same, and fold BatchNorm and Pad into convolutions: onnxscript's optimizer and its rewrite rules."""
+    import onnxscript.optimizer
+
+    onnxscript.optimizer.optimize_ir(model, **_folding())
 
 
 def check_supported(model: ir.Model) -> None:
@@ -110,8 +147,12 @@ def check_supported(model: ir.Model) -> None:
 
 def channels_first(model: ir.Model) -> None:
     """An NHWC picture input becomes NCHW; the transposes inside disappear."""
-    shape = model.graph.inputs[0].shape
-    if shape is not None and len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3):
+    value = model.graph.inputs[0]
+    shape = value.shape
+    if shape is None or len(shape) != 4:
+        return
+    told = "NHWC" if shape[3] in (1, 3) and shape[1] not in (1, 3) else "NCHW"
+    if value.meta.get(_LAYOUT, told) == "NHWC":
         to_channels_first(model)
 
 
@@ -128,9 +169,7 @@ def strip(model: ir.Model) -> None:
     import onnx_ir as ir
 
     graph = model.graph
-    for value in graph.initializers.values():  # tensors of a proto carry notes of their own that cannot be cleared
-        assert value.const_value is not None
-        value.const_value = ir.Tensor(value.const_value.numpy(), dtype=value.const_value.dtype, name=value.name)
+    _detach(model)  # tensors of a proto carry notes of their own
     outputs = [output for node in graph for output in node.outputs]
     attributes = [attribute for node in graph for attribute in node.attributes.values()]
     for item in (model, graph, *graph, *graph.inputs, *graph.initializers.values(), *outputs, *attributes):
@@ -176,13 +215,21 @@ def rename(model: ir.Model) -> None:
 
 
 PASSES: tuple[Callable[[Any], None], ...] = (
-    optimize,
+    fold,
     check_supported,
+    strided_copy,
+    einsum,
+    over_last_axis,
+    layer_normalization,
+    gelu,
     channels_first,
-    optimize,  # once more: with the transposes gone, more patterns meet
+    optimize,
     hard_activations,
+    batch_norm,
     fold_affine,
+    fold_scale,
     matmul_to_gemm,
+    flat_concat,
     absorb_transposes,
     global_pooling,
     max_pool_padding,
@@ -194,6 +241,28 @@ PASSES: tuple[Callable[[Any], None], ...] = (
 
 
 # ---- helpers
+
+
+def _folding() -> dict[str, Any]:
+    """Weights that are only laid out anew are folded whatever their size; masks are built on a ConstantOfShape."""
+    should_fold = lambda node: True if node.op_type == "ConstantOfShape" else None  # noqa: E731
+    return {"input_size_limit": sys.maxsize, "should_fold": should_fold}
+
+
+def _detach(model: ir.Model) -> None:
+    """Let the weights be read from the proto they lie in, uncopied, without their notes, and not renamed there."""
+    import onnx_ir as ir
+
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if isinstance(tensor, ir.serde.TensorProtoTensor):
+            value.const_value = ir.LazyTensor(
+                partial(_itself, tensor), dtype=tensor.dtype, shape=tensor.shape, name=value.name
+            )
+
+
+def _itself(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    return tensor
 
 
 def _set_batch(model: ir.Model, batch: int | None) -> None:

@@ -18,26 +18,38 @@ from exporters.graph import (
     remove_dead,
     replace,
 )
+from exporters.transposes import transpose
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 
 def global_pooling(model: ir.Model) -> None:
-    """A mean over both spatial axes is a GlobalAveragePool, which also has an integer kernel."""
+    """A mean over both spatial axes is a GlobalAveragePool, which also has an integer kernel.
+
+    That of a channels-last map is one too, of the map transposed: the last map of a network is a picture of channels
+    in every file.
+    """
     import onnx_ir as ir
 
     for node in list(model.graph):
         value = node.inputs[0] if operator(node) == "ReduceMean" else None
         if value is None or value.shape is None or len(value.shape) != 4 or value.dtype != ir.DataType.FLOAT:
             continue
-        axes = reduction_axes(node)
-        if axes is None or sorted(axis % 4 for axis in axes) != [2, 3]:
+        axes = sorted(axis % 4 for axis in reduction_axes(node) or [])
+        keep = node.attributes.get_int("keepdims", 1) == 1
+        if axes == [1, 2] and not keep:
+            turn = transpose(value, (0, 3, 1, 2))
+            turn.name = node.name
+            model.graph.insert_before(node, turn)
+            value = turn.outputs[0]
+        elif axes != [2, 3]:
             continue
+        assert value.shape is not None
         pooled = like(value)
         pooled.shape = ir.Shape([value.shape[0], value.shape[1], 1, 1])
         new = [ir.Node("", "GlobalAveragePool", [value], name=node.name, outputs=[pooled])]
-        if not node.attributes.get_int("keepdims", 1):
+        if not keep:
             axis = [ir.AttrInt64("axis", 1)]
             flat = like(node.outputs[0])
             new.append(ir.Node("", "Flatten", [pooled], axis, name="flatten", outputs=[flat]))

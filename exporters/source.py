@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +16,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from runtime.errors import InvalidInput, UnknownName
-from runtime.metadata import Labels, Preprocess, WeightsKind
+from exporters.user_code import find
+from runtime.errors import InvalidInput
+from runtime.metadata import Labels, Layout, Preprocess, WeightsKind
 
 FloatArray = npt.NDArray[np.float32]
+Samples = Literal["photos", "digits"]
+Output = Literal["scores", "features", "score-map"]
+Scores = Literal["classification", "binary", "multilabel"]
+
+UNSETTLED = 0.1
+"""Upper end of what is added at random to untrained weights that all begin with one value, 0 or 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,31 +51,58 @@ class Weights:
 class Recipe:
     """What to export.
 
-    builder: "LIBRARY:NAME" for a library the framework module knows, else "package.module:function".
-    preprocess: what the artifact will state; verified against the framework's own transform.
+    builder: "LIBRARY:NAME" for a library the framework module knows, "package.module:function" or
+        "path/to/file.py:function", or "file:NAME" where the weights file is a whole network.
+    preprocess: what the artifact will state; verified against the framework's own transform. None
+        where the network says it itself (its own Rescaling or Normalization layers) or takes no pictures.
+    own_preprocess: whether preprocess is the user's own word, and not to be held against the library's.
+    input_shape: (channels, height, width) of a network that takes no pictures; None for all others.
+    labels: None for as many nameless classes as the network has.
+    task: what the scores are; None where the network tells (a sigmoid at its end, one output for two labels).
     samples: the set of pictures to verify with.
+    output: what the file is to give: the classifier's scores, the features below the classifier, or a
+        map of scores over pictures larger than the input.
+    trust: whether the user vouches for code in the weights file (Lambda layers, pickles).
     """
 
     name: str
     builder: str
-    preprocess: Preprocess
-    labels: Labels
+    preprocess: Preprocess | None
+    labels: Labels | None
     weights: Weights
-    samples: Literal["photos", "digits"] = "photos"
+    own_preprocess: bool = False
+    input_shape: tuple[int, int, int] | None = None
+    task: Scores | None = None
+    samples: Samples = "photos"
+    output: Output = "scores"
+    trust: bool = False
     license: str | None = None
     paper: str | None = None
+
+    @property
+    def classes(self) -> int | None:
+        """Outputs to build the network with; None for the builder's own number."""
+        if self.task == "binary":
+            return 1
+        return None if self.labels is None else len(self.labels.names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A network, built and loaded, behind the three functions that the road uses.
+    """A network, built and loaded, behind the functions that the road uses.
 
-    forward: preprocessed pictures (N, C, H, W) float32 -> logits (N, classes), by the framework.
+    forward: preprocessed pictures (N, C, H, W) float32 -> logits (N, outputs), by the framework.
+    features: the same pictures -> (N, dimensions), what the last layer with weights takes in, by the
+        framework; averaged over height and width where that is a map.
     transform: picture file -> (1, C, H, W) float32, by the framework's own preprocessing.
     opsets: what the framework's exporter really writes.
-    convert: (opset of these, batch or None for dynamic) -> ONNX model with one input "input" (layout NCHW
-        or NHWC) and one output "logits".
-    preprocess: the recipe's, or what the weights file itself demands (its own input size).
+    convert: (opset of these, batch or None for dynamic) -> ONNX model with one input "input" of ``layout`` and
+        one output "logits".
+    preprocess: the recipe's, or what the network itself demands (its own input size, its own scaling
+        layers); None where the input is no picture.
+    input_shape: (channels, height, width).
+    task: what the scores are; "binary" has one output and two labels.
+    labels: the recipe's, or names made up ("class 0") where it had none.
     builder: the recipe's, or "file:NAME" where the weights file brought its own network.
     """
 
@@ -77,15 +110,25 @@ class Source:
     framework_version: str
     exporter: str
     forward: Callable[[FloatArray], FloatArray]
+    features: Callable[[FloatArray], FloatArray]
     transform: Callable[[Path], FloatArray]
     opsets: range
     convert: Callable[[int, int | None], Any]
-    preprocess: Preprocess
+    layout: Layout
+    preprocess: Preprocess | None
+    input_shape: tuple[int, int, int]
+    task: Scores
+    labels: Labels
     builder: str
     weights_sha256: str | None = None
 
 
-def sample_files(kind: Literal["photos", "digits"]) -> list[Path]:
+def numbered_labels(task: str, outputs: int) -> Labels:
+    """Names for classes that nobody named: "class 0", "class 1", ...; "no" and "yes" for the one output of a binary."""
+    return Labels(("no", "yes") if task == "binary" else tuple(f"class {index}" for index in range(outputs)))
+
+
+def sample_files(kind: Samples) -> list[Path]:
     """The pictures of a sample set, sorted by name."""
     folder = Path(__file__).parent / "samples" / kind
     return sorted(path for path in folder.iterdir() if path.suffix in (".jpg", ".png"))
@@ -113,13 +156,12 @@ def package_version(package: str) -> str:
 
 
 def import_builder(builder: str) -> Callable[..., Any]:
-    """The function named "package.module:function"."""
-    module, _, function = builder.partition(":")
-    try:
-        found: Callable[..., Any] = getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UnknownName(f"builder {builder!r}: {error}") from error
-    return found
+    """The function or class named "package.module:function" or "path/to/file.py:function".
+
+    Raises UnknownName where there is none, InvalidInput with file and line where importing it fails; called, it
+    raises InvalidInput likewise.
+    """
+    return find(builder)
 
 
 def describe_mismatch(expected: dict[str, tuple[int, ...]], given: dict[str, tuple[int, ...]]) -> str | None:

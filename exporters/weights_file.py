@@ -8,7 +8,10 @@ from typing import Literal
 
 from runtime.errors import InvalidWeights, WeightsUnavailable
 
-Kind = Literal["torch", "torchscript", "safetensors", "keras", "hdf5"]
+Kind = Literal["torch", "torchscript", "pt2", "safetensors", "keras", "hdf5", "savedmodel"]
+
+TRUST = "or, if you trust the file, add --trust"
+"""How every refusal of a file that could run code ends."""
 
 
 def kind_of(path: Path) -> Kind:
@@ -17,7 +20,11 @@ def kind_of(path: Path) -> Kind:
     Raises WeightsUnavailable when there is no such file, InvalidWeights when it is none or cut short.
     """
     if path.is_dir():
-        raise WeightsUnavailable(f"{path}: is a folder: give the weights file itself")
+        if (path / "saved_model.pb").is_file():
+            return "savedmodel"
+        raise WeightsUnavailable(
+            f"{path}: is a folder without saved_model.pb: give the weights file itself, or a SavedModel folder"
+        )
     try:
         with path.open("rb") as file:
             head = file.read(16)
@@ -35,7 +42,7 @@ def kind_of(path: Path) -> Kind:
         return "safetensors"
     if head[0] == 0x80 and head[1:2] <= b"\x05":  # a pickle: torch's format before 1.6
         return "torch"
-    raise InvalidWeights(f"{path}: not a weights file: give .pth, .pt, .safetensors, .keras, .h5 or .weights.h5")
+    raise InvalidWeights(f"{path}: not a weights file: give .pth, .pt, .pt2, .safetensors, .keras, .h5 or .weights.h5")
 
 
 def _kind_of_zip(path: Path) -> Kind:
@@ -46,6 +53,12 @@ def _kind_of_zip(path: Path) -> Kind:
         raise InvalidWeights(f"{path}: damaged or cut short ({error}): copy or download it again") from error
     if "config.json" in names:
         return "keras"
+    # torch.export.save; the second is its layout before PyTorch 2.8.
+    if any(
+        name.endswith(("/archive_format", "/models/model.json")) or name == "serialized_exported_program.json"
+        for name in names
+    ):
+        return "pt2"
     if any(name.endswith("/constants.pkl") for name in names):
         return "torchscript"
     if any(name.endswith("/data.pkl") for name in names):

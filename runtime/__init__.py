@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runtime.model import load as load
     from runtime.tasks.classification import Classification as Classification
     from runtime.tasks.classification import Guess as Guess
+    from runtime.tasks.score_map import ScoreMap as ScoreMap
 
 # public name -> the module that defines it
 PUBLIC = {
@@ -28,6 +29,7 @@ PUBLIC = {
     "Metadata": "runtime.metadata",
     "Model": "runtime.model",
     "Preprocess": "runtime.metadata",
+    "ScoreMap": "runtime.tasks.score_map",
     "load": "runtime.model",
 }
 

@@ -56,15 +56,21 @@ def preprocess(source: ImageSource, rule: Preprocess) -> npt.NDArray[np.float32]
     ``(pixel * scale - mean) / std`` rounded once to float32. Raises what ``decode`` raises, and ImageTooLarge also
     where the resized picture would exceed MAX_PIXELS (1 x 30000 whose shorter side becomes 256: 7,680,000 rows).
     """
-    picture = _resize_and_crop(decode(source, rule.color), rule, describe_source(source))
-    height, width = rule.size
-    pixels = np.asarray(picture).reshape(height, width, rule.channels)
-    pixels = pixels[..., ::-1] if rule.color == "BGR" else pixels
-    planes = np.empty((rule.channels, height, width), np.float32)
-    for channel, table in enumerate(_tables(rule)):
-        # "clip" never clips a uint8 index; it spares the buffer that "raise" needs.
-        np.take(table, pixels[..., channel], out=planes[channel], mode="clip")
-    return planes[None] if rule.layout == "NCHW" else np.ascontiguousarray(planes.transpose(1, 2, 0))[None]
+    return _normalise(_resize_and_crop(decode(source, rule.color), rule, describe_source(source)), rule)
+
+
+def preprocess_whole(source: ImageSource, rule: Preprocess, *, shorter: int | None = None) -> npt.NDArray[np.float32]:
+    """As ``preprocess``, without the rule's resize and crop: the whole picture, (1, C, H, W) or (1, H, W, C).
+
+    shorter: the length in pixels that the shorter side is resized to, the aspect ratio kept; None keeps the
+        picture's own size. Raises what ``preprocess`` raises, and InvalidInput for a ``shorter`` below 1.
+    """
+    if shorter is not None and shorter < 1:
+        raise InvalidInput(f"shorter must be at least 1 pixel, not {shorter}")
+    picture = decode(source, rule.color)
+    if shorter is not None:
+        picture = _resize(picture, shorter, rule, describe_source(source))
+    return _normalise(picture, rule)
 
 
 def decode(source: ImageSource, color: Color = "RGB") -> Image.Image:
@@ -109,6 +115,12 @@ def describe_source(source: ImageSource) -> str:
     kind, path = ("a PIL image", "filename") if isinstance(source, Image.Image) else ("a file object", "name")
     known = getattr(source, path, "")
     return describe_source(known) if isinstance(known, str) and known else f"image given as {kind}"
+
+
+def is_source(value: object) -> bool:
+    """Whether this is one picture, in a form that ``decode`` takes, rather than several."""
+    one = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray)
+    return isinstance(value, one) or hasattr(value, "read")
 
 
 @contextmanager
@@ -230,17 +242,33 @@ def _from_16_bit(image: Image.Image, name: str) -> Image.Image:
 
 
 def _resize_and_crop(picture: Image.Image, rule: Preprocess, name: str) -> Image.Image:
-    if isinstance(rule.resize, int):
-        short, long = sorted(picture.size)
-        other = int(rule.resize * long / short)  # torchvision's expression, to the last bit
-        width, height = (rule.resize, other) if picture.width <= picture.height else (other, rule.resize)
-    else:
-        height, width = rule.resize
-    _check_size(width, height, f"{name}: {picture.width} x {picture.height} resized by the model's rule")
     # The whole picture, then the crop: Pillow's resize of a fractional box is not bit-equal.
-    resized = picture.resize((width, height), Image.Resampling[rule.interpolation.upper()])
-    top, left = round((height - rule.size[0]) / 2), round((width - rule.size[1]) / 2)
+    resized = _resize(picture, rule.resize, rule, name)
+    top, left = round((resized.height - rule.size[0]) / 2), round((resized.width - rule.size[1]) / 2)
     return resized.crop((left, top, left + rule.size[1], top + rule.size[0]))
+
+
+def _resize(picture: Image.Image, to: int | tuple[int, int], rule: Preprocess, name: str) -> Image.Image:
+    """To the length of the shorter side, or to (height, width), with the rule's filter."""
+    if isinstance(to, int):
+        short, long = sorted(picture.size)
+        other = int(to * long / short)  # torchvision's expression, to the last bit
+        width, height = (to, other) if picture.width <= picture.height else (other, to)
+    else:
+        height, width = to
+    _check_size(width, height, f"{name}: {picture.width} x {picture.height} resized by the model's rule")
+    return picture.resize((width, height), Image.Resampling[rule.interpolation.upper()])
+
+
+def _normalise(picture: Image.Image, rule: Preprocess) -> npt.NDArray[np.float32]:
+    height, width = picture.height, picture.width
+    pixels = np.asarray(picture).reshape(height, width, rule.channels)
+    pixels = pixels[..., ::-1] if rule.color == "BGR" else pixels
+    planes = np.empty((rule.channels, height, width), np.float32)
+    for channel, table in enumerate(_tables(rule)):
+        # "clip" never clips a uint8 index; it spares the buffer that "raise" needs.
+        np.take(table, pixels[..., channel], out=planes[channel], mode="clip")
+    return planes[None] if rule.layout == "NCHW" else np.ascontiguousarray(planes.transpose(1, 2, 0))[None]
 
 
 @lru_cache(maxsize=64)

@@ -15,12 +15,22 @@ from typing import Any, Literal, Self, TypeVar, get_args
 
 from runtime.errors import InvalidArtifact, InvalidInput, UnsupportedSchema
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Color = Literal["RGB", "BGR", "L"]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Layout = Literal["NCHW", "NHWC"]
 WeightsKind = Literal["imagenet", "bundled", "file", "none"]
+Task = Literal["classification", "binary", "multilabel", "features", "score-map", "other"]
+"""What the first output holds, N pictures in a run:
+
+classification: (N, classes), classes that exclude each other: softmax of the logits.
+binary: (N, 1), how much rather the second of two labels than the first: sigmoid of the logit.
+multilabel: (N, classes), each class there or not for itself: sigmoid of each logit.
+features: (N, dimensions), the embedding below the classifier; no labels.
+score-map: (N, classes, rows, columns), the classifier's answer at every window of a larger picture.
+other: whatever the graph gives; it can be run, not interpreted.
+"""
 
 _PREFIX = "edgezoo."
 _SCHEMA_KEY = _PREFIX + "schema"
@@ -131,25 +141,51 @@ class Parity:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """What place i, j of a score map looks at: rows i * stride[0] to i * stride[0] + size[0], columns j alike.
+
+    size, stride: (height, width) in pixels of the network's input.
+    crop_error: max|difference| / max|reference| between the map and the network run on each window cut out.
+        Rounding where no layer pads. Where layers pad, a window cut out sees zeros beyond its border and the
+        map sees the picture there, so they differ by as much as the border matters to the network.
+    """
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    crop_error: float
+
+
+@dataclass(frozen=True, slots=True)
 class Metadata:
     """Everything an artifact says of itself.
 
+    preprocess: None where the input is no picture; then the file runs on arrays alone.
+    labels: None where the output is not of classes.
     explain_layer: name of the tensor that explanations start from (the last convolutional map).
-    scores: what the first output holds.
+    scores: whether the classes' scores are logits or have been through softmax or sigmoid.
+    window: of a score map.
     """
 
     name: str
-    task: Literal["classification"]
-    preprocess: Preprocess
-    labels: Labels
+    task: Task
+    preprocess: Preprocess | None
+    labels: Labels | None
     provenance: Provenance
     parity: Parity | None = None
     explain_layer: str | None = None
     scores: Literal["logits", "probabilities"] = "logits"
+    window: Window | None = None
 
     def __post_init__(self) -> None:
-        _require(self.task == "classification", f"task {self.task!r}")
+        _require(self.task in get_args(Task), f"task {self.task!r}")
         _require(self.scores in ("logits", "probabilities"), f"scores {self.scores!r}")
+        unlabelled = self.task in ("features", "other")
+        _require((self.labels is None) == unlabelled, f"labels {'given' if self.labels else 'missing'} for {self.task}")
+        _require(
+            self.task != "binary" or (self.labels is not None and len(self.labels.names) == 2),
+            "binary needs two labels",
+        )
+        _require((self.window is not None) == (self.task == "score-map"), "window and score-map go together")
 
     @property
     def trained(self) -> bool:
@@ -163,7 +199,7 @@ class Metadata:
             value = getattr(self, field.name)
             plain = asdict(value) if hasattr(value, "__dataclass_fields__") else value
             props[_PREFIX + field.name] = json.dumps(plain, ensure_ascii=False, sort_keys=True)
-        return props | _image_props(self.preprocess)
+        return props | (_image_props(self.preprocess) if self.preprocess else {})
 
     @classmethod
     def from_props(cls, props: Mapping[str, str], *, where: str = "model") -> Self | None:
@@ -182,14 +218,23 @@ class Metadata:
         try:
             for field in fields(cls):  # every key: without "scores", probabilities would be read as logits
                 values[field.name] = json.loads(props[_PREFIX + field.name])
-            for name, part in (("preprocess", Preprocess), ("labels", Labels), ("provenance", Provenance)):
-                values[name] = _build(part, values[name])
-            if values.get("parity") is not None:
-                values["parity"] = _build(Parity, values["parity"])
+            for name, part in _PARTS.items():
+                if values[name] is not None:
+                    values[name] = _build(part, values[name])
+            if values["provenance"] is None:
+                raise ValueError("no provenance")
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidArtifact(f"{where}: damaged edgezoo metadata ({error}): export the model again") from error
 
+
+_PARTS: dict[str, type[Any]] = {
+    "preprocess": Preprocess,
+    "labels": Labels,
+    "provenance": Provenance,
+    "parity": Parity,
+    "window": Window,
+}
 
 Part = TypeVar("Part")
 

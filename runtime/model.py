@@ -7,16 +7,18 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime.engines import open_session
 from runtime.errors import InferenceFailed, InvalidArtifact, InvalidInput
-from runtime.image import ImageSource, preprocess
-from runtime.metadata import Labels, Metadata, Preprocess
-from runtime.tasks.classification import Classification, classify
+from runtime.image import ImageSource, describe_source, is_source, preprocess, preprocess_whole
+from runtime.metadata import Labels, Metadata, Preprocess, Task
+from runtime.tasks import ANSWERS, METHODS
+from runtime.tasks.classification import Classification
+from runtime.tasks.score_map import ScoreMap, whole_windows
 
 
 def load(
@@ -59,11 +61,17 @@ class Model:
         self.device = device
         self._session = open_session(path, device=device, threads=threads)
         self.provider: str = self._session.get_providers()[0]
-        props = self._session.get_modelmeta().custom_metadata_map
+        try:
+            props = self._session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError as error:
+            raise InvalidArtifact(f"{path}: damaged metadata (not UTF-8): get a whole copy") from error
         self.metadata = Metadata.from_props(props, where=str(self.path))
         self._rule = preprocess or (self.metadata.preprocess if self.metadata else None)
         self._labels = labels or (self.metadata.labels if self.metadata else None)
-        self._input = self._session.get_inputs()[0]
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1:
+            raise InvalidArtifact(f"{self.path}: has {len(inputs)} inputs, edgezoo runs models of one")
+        self._input = inputs[0]
         self._output_names = [output.name for output in self._session.get_outputs()]
         first = self._input.shape[0] if self._input.shape else None
         self.batch_size: int | None = first if isinstance(first, int) else None
@@ -71,38 +79,52 @@ class Model:
 
     def _check(self) -> None:
         """The graph and what the file says of it must agree."""
-        if len(self._session.get_inputs()) != 1:
-            raise InvalidArtifact(
-                f"{self.path}: has {len(self._session.get_inputs())} inputs, edgezoo runs models of one"
-            )
+        shape, mapped = list(self._input.shape), self.task == "score-map"
         if self._rule is not None:
             (height, width), channels = self._rule.size, self._rule.channels
-            planes = (channels, height, width) if self._rule.layout == "NCHW" else (height, width, channels)
-            shape = self._input.shape
+            planes = [channels, height, width] if self._rule.layout == "NCHW" else [height, width, channels]
+            # A map is of pictures larger than the rule's own size.
+            wanted = [channels, "any", "any"] if mapped and self._rule.layout == "NCHW" else planes
             fits = len(shape) == 4 and all(
-                not isinstance(is_, int) or is_ == said for is_, said in zip(shape[1:], planes, strict=True)
+                not isinstance(is_, int) or is_ == said for is_, said in zip(shape[1:], wanted, strict=True)
             )
             if not fits:
-                raise InvalidArtifact(f"{self.path}: input {shape} does not fit its preprocessing {list(planes)}")
-        classes = self._session.get_outputs()[0].shape[-1:]
-        if (
-            self._labels is not None
-            and classes
-            and isinstance(classes[0], int)
-            and classes[0] != len(self._labels.names)
-        ):
-            raise InvalidArtifact(f"{self.path}: {classes[0]} outputs but {len(self._labels.names)} labels")
+                raise InvalidArtifact(f"{self.path}: input {shape} does not fit its preprocessing {wanted}")
+        shape = list(self._session.get_outputs()[0].shape)
+        axis = 1 if mapped else -1
+        if self._labels is None or not -len(shape) <= axis < len(shape) or not isinstance(shape[axis], int):
+            return
+        labels = len(self._labels.names)
+        allowed = {"binary": {1}, "score-map": {labels, 1} if labels == 2 else {labels}}.get(self.task, {labels})
+        if shape[axis] not in allowed or (self.task == "binary" and labels != 2):
+            raise InvalidArtifact(f"{self.path}: {shape[axis]} outputs but {labels} labels for {self.task}")
+
+    @property
+    def task(self) -> Task:
+        """What the output holds, as ``runtime.metadata`` lists it; "classification" for a foreign file."""
+        return self.metadata.task if self.metadata else "classification"
 
     @property
     def rule(self) -> Preprocess:
-        """The preprocessing in force. Raises InvalidArtifact for a foreign file opened without one."""
+        """The preprocessing in force.
+
+        Raises InvalidInput for a model that takes no pictures, InvalidArtifact for a foreign file opened without one.
+        """
+        if self._rule is None and self.metadata is not None:
+            raise InvalidInput(f"{self.path}: takes arrays, not pictures: use run()")
         if self._rule is None:
             raise InvalidArtifact(f"{self.path}: carries no edgezoo metadata: open it with preprocess=Preprocess(...)")
         return self._rule
 
     @property
     def labels(self) -> Labels:
-        """The class names in force. Raises InvalidArtifact for a foreign file opened without them."""
+        """The class names in force.
+
+        Raises InvalidInput for a model whose output is not of classes, InvalidArtifact for a foreign file opened
+        without them.
+        """
+        if self._labels is None and self.metadata is not None:
+            raise InvalidInput(f"{self.path}: {self._instead()}")
         if self._labels is None:
             raise InvalidArtifact(f"{self.path}: carries no labels: open it with labels=Labels(...)")
         return self._labels
@@ -121,6 +143,14 @@ class Model:
             return self._session.run(self._output_names[:1], {self._input.name: batch})[0]  # type: ignore[no-any-return]
         except Exception as error:
             raise self._explain(batch, error) from error
+
+    def run_all(self, batch: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[Any]]:
+        """As ``run``, every output by its name, in the file's order."""
+        try:
+            outputs = self._session.run(self._output_names, {self._input.name: batch})
+        except Exception as error:
+            raise self._explain(batch, error) from error
+        return dict(zip(self._output_names, outputs, strict=True))
 
     def _explain(self, batch: Any, error: Exception) -> Exception:
         """Why a run failed: checked only then, so that a good run pays nothing for it."""
@@ -141,7 +171,7 @@ class Model:
     def predict(self, image: ImageSource, *, top: int = 5) -> Classification:
         """Classify one picture: a path, bytes, file object, PIL image or uint8 array (H, W[, C]).
 
-        Raises InvalidImage or InvalidInput.
+        Raises InvalidImage, or InvalidInput where the output is not of classes: the message says what to use.
         """
         return next(self.predict_many([image], top=top))
 
@@ -152,9 +182,54 @@ class Model:
 
         A file frozen to one batch size is run at that size, the last batch filled up.
         """
-        trained, logits = self.trained, self.metadata.scores == "logits" if self.metadata else True
+        answer = ANSWERS.get(self.task)
+        if answer is None:
+            raise InvalidInput(f"{self.path}: {self._instead()}")
         for scores in self.scores_many(images, batch_size=batch_size):
-            yield from classify(scores, self.labels, top=top, logits=logits, trained=trained)
+            yield from answer(scores, self.labels, top=top, logits=self._logits, trained=self.trained)
+
+    def features(self, images: ImageSource | Iterable[ImageSource], *, batch_size: int = 8) -> npt.NDArray[np.float32]:
+        """Embeddings of one picture or of several, in order: (N, dimensions) float32.
+
+        Raises InvalidImage, or InvalidInput where the file does not give features.
+        """
+        self._require("features")
+        pictures = [cast("ImageSource", images)] if is_source(images) else cast("Iterable[ImageSource]", images)
+        rows = list(self.scores_many(pictures, batch_size=batch_size))
+        none = np.empty((0, *self._session.get_outputs()[0].shape[1:]), np.float32)
+        return np.concatenate(rows) if rows else none
+
+    def score_map(self, image: ImageSource, *, shorter: int | None = None) -> ScoreMap:
+        """The classifier's answer at every window of one picture, which is not cropped.
+
+        shorter: the length in pixels that the picture's shorter side is resized to, the aspect ratio kept; None
+            takes the picture at its own size. The network knows things at the size they have in pictures of its
+            own preprocessing: a window is about what ``predict`` would look at.
+
+        Rows and columns beyond the last whole window are not used. Raises InvalidImage, or InvalidInput for a picture
+        smaller than a window and where the file does not give a map.
+        """
+        self._require("score-map")
+        assert self.metadata is not None and self.metadata.window is not None
+        batch = preprocess_whole(image, self.rule, shorter=shorter)
+        height, width = batch.shape[2:]
+        whole = whole_windows(batch, self.metadata.window, name=describe_source(image))
+        scores = self.run(np.repeat(whole, self.batch_size or 1, axis=0))[0]
+        return ScoreMap(
+            scores, self.labels, self.metadata.window, (height, width), logits=self._logits, trained=self.trained
+        )
+
+    def _require(self, task: Task) -> None:
+        if self.task != task:
+            raise InvalidInput(f"{self.path}: {self._instead()}")
+
+    def _instead(self) -> str:
+        method = "predict()" if self.task in ANSWERS else METHODS.get(self.task, "run()")
+        return f"gives {'its own outputs' if self.task == 'other' else self.task}: use {method}"
+
+    @property
+    def _logits(self) -> bool:
+        return self.metadata is None or self.metadata.scores == "logits"
 
     def scores_many(self, images: Iterable[ImageSource], *, batch_size: int = 8) -> Iterator[npt.NDArray[np.float32]]:
         """The raw scores of pictures as they come: one (n, classes) array per batch."""

@@ -23,6 +23,7 @@ INSTALL, UV_RUN = "python3 -m pip install -q uv", "python3 -m uv run "
 SHORTER = {
     "exporters.architectures.train_lenet5": " --epochs 1",
     "benchmarks/overhead.py": " --rounds 20",
+    "benchmarks/catalogue.py": " lenet5 --again",
 }
 
 
@@ -84,10 +85,11 @@ def test_readme(root: Path, folder: Path, zoo: Callable[..., Any], monkeypatch: 
     text = (root / "README.md").read_text(encoding="utf-8")
     _publish_mobilenet(folder, monkeypatch)
     answers = {}
-    for command in commands(text):
-        answers[command] = _run(command, zoo)
-    for snippet in blocks(text, "python"):
-        exec(compile(snippet, "README.md", "exec"), {})
+    for language, block in re.findall(r"```(bash|python)\n(.*?)```", text, re.DOTALL):  # in the reader's order
+        if language == "python":
+            exec(compile(block, "README.md", "exec"), {})
+        for command in commands(f"```bash\n{block}```") if language == "bash" else []:
+            answers[command] = _run(command, zoo)
     assert "verified against torch" in answers["zoo export lenet5"]
     assert "│ 7 " in answers["zoo predict lenet5.onnx exporters/samples/digits/7.png"]
     assert "untrained weights" in answers["zoo export mobilenet --weights none -o untrained.onnx"]
@@ -142,18 +144,20 @@ def test_readme_names_every_command_and_metadata_key(root: Path) -> None:
 
 
 def test_the_row_in_contributing_is_a_row(root: Path) -> None:
-    import torchvision
+    import timm
 
+    from exporters.libraries import describe
     from zoo import models, spec
-    from zoo.published import lookup
 
     text = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (snippet,) = blocks(text, "python")
-    row = eval(snippet, {**vars(models), **vars(spec)})
+    row = eval(snippet.strip().removesuffix(","), {**vars(models), **vars(spec)})
     variant = row.sources["torch"]
-    network = torchvision.models.get_model(variant.builder.partition(":")[2], weights=None)
-    assert sum(weights.numel() for weights in network.parameters()) == variant.parameters
-    assert lookup("torch", variant) is not None
+    network = timm.create_model(variant.builder.partition(":")[2], pretrained=False)
+    assert sum(weights.numel() for weights in network.parameters()) == variant.facts.trainable
+    told = describe(variant.builder)
+    assert (told.preprocess, told.hub) == (variant.preprocess, variant.hub)
+    assert row.name not in {spec.name for spec in models.MODELS}, "in the catalogue now: show another row"
 
 
 def test_links_lead_somewhere(root: Path) -> None:

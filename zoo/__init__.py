@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runtime import Metadata as Metadata
     from runtime import Model as Model
     from runtime import Preprocess as Preprocess
+    from runtime import ScoreMap as ScoreMap
     from runtime import load as load
 
 

@@ -10,18 +10,25 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 
 from runtime.errors import EdgeZooError
 
-# command -> one line of help. The module zoo.commands.<command> holds add_arguments and run.
+# command -> one line of help. `module_of` names the module that holds add_arguments and run.
 COMMANDS = {
     "list": "list the networks of the zoo",
     "show": "show one network of the zoo, or what an .onnx file says of itself",
     "export": "export a trained network to a verified ONNX file",
+    "import": "check an ONNX file from elsewhere, and write it with metadata, verified against itself",
     "predict": "classify pictures with an ONNX file",
     "eval": "measure top-1, top-5 and speed of an ONNX file on labelled pictures",
     "doctor": "check this machine: versions, devices, cores, clashing packages",
 }
+
+
+def module_of(command: str) -> str:
+    """The module of a command: named as the command is, with an underscore behind a word that Python keeps."""
+    return f"zoo.commands.{command}{'_' if iskeyword(command) else ''}"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "-v", "--verbose", action="store_true", help="show framework logs, and tracebacks of errors"
         )
-        module = import_module(f"zoo.commands.{name}")
+        module = import_module(module_of(name))
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser

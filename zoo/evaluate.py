@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from runtime.errors import InvalidInput
+import numpy as np
+import numpy.typing as npt
+
+from runtime.errors import InvalidArtifact, InvalidInput
 from runtime.model import Model
 from runtime.tasks.classification import top_indices
 from zoo.datasets import Sample
@@ -27,11 +30,24 @@ class Evaluation:
         return asdict(self)
 
 
+def check_task(model: Model) -> None:
+    """Raise InvalidInput where a picture's one label cannot be held against what the model gives."""
+    if model.task not in ("classification", "binary"):
+        raise InvalidInput(
+            f"{model.path}: is of task {model.task}: accuracy is measured where one class is right, "
+            "in files of task classification or binary"
+        )
+
+
 def evaluate(model: Model, samples: Iterable[Sample], *, batch_size: int = 8) -> Evaluation:
     """Run every sample and count how often its class is the first, and among the first five.
 
-    Raises InvalidImage for a picture that cannot be read: a figure over fewer pictures would be another figure.
+    The one score of a binary model stands for both of its classes.
+
+    Raises InvalidInput for a task without exclusive classes, InvalidArtifact for scores that are not finite, and
+    InvalidImage for a picture that cannot be read: a figure over fewer pictures would be another figure.
     """
+    check_task(model)
     right: list[int] = []
 
     def images() -> Iterable[Any]:
@@ -42,7 +58,9 @@ def evaluate(model: Model, samples: Iterable[Sample], *, batch_size: int = 8) ->
     first = five = done = 0
     start = time.perf_counter()
     for scores in model.scores_many(images(), batch_size=batch_size):
-        ranked = top_indices(scores, 5)
+        if not np.isfinite(scores).all():
+            raise InvalidArtifact(f"{model.path}: its scores are not finite: wrong weights, or the wrong preprocessing")
+        ranked = top_indices(_ranking(model, scores), 5)
         answers = right[done : done + len(ranked)]
         first += sum(int(row[0]) == answer for row, answer in zip(ranked, answers, strict=True))
         five += sum(answer in row for row, answer in zip(ranked, answers, strict=True))
@@ -51,3 +69,11 @@ def evaluate(model: Model, samples: Iterable[Sample], *, batch_size: int = 8) ->
     if not done:
         raise InvalidInput("no pictures to evaluate")
     return Evaluation(100 * first / done, 100 * five / done, done, done / seconds)
+
+
+def _ranking(model: Model, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """One number per class, (N, classes): a binary model's one score against what is half-way."""
+    if model.task != "binary":
+        return scores
+    half = 0.5 if model.metadata is not None and model.metadata.scores == "probabilities" else 0.0
+    return np.concatenate([np.full_like(scores, half), scores], axis=-1)

@@ -12,7 +12,7 @@ from runtime.errors import WeightsUnavailable
 from zoo.spec import Framework, ModelSpec, Variant
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
-TORCH_SUFFIXES = (".pth", ".pt", ".th", ".bin", ".ckpt")
+TORCH_SUFFIXES = (".pth", ".pt", ".pt2", ".th", ".bin", ".ckpt")
 _BUNDLED = Path(__file__).parent / "bundled"
 
 

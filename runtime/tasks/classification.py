@@ -73,14 +73,28 @@ def classify(
     scores: npt.NDArray[np.float32], labels: Labels, *, top: int = 5, logits: bool = True, trained: bool = True
 ) -> list[Classification]:
     """Answers for a batch of scores (N, classes). Raises InvalidInput when ``top`` is below 1."""
+    return answers(softmax(scores) if logits else scores, scores, labels, top=top, trained=trained)
+
+
+def answers(
+    probabilities: npt.NDArray[np.float32],
+    ranking: npt.NDArray[np.float32],
+    labels: Labels,
+    *,
+    top: int,
+    trained: bool,
+) -> list[Classification]:
+    """One answer per row of ``probabilities`` (N, classes), its classes in the order of ``ranking`` (N, classes).
+
+    Ranked by the scores: probabilities of large logits round to the same 1.0.
+    Raises InvalidInput when ``top`` is below 1.
+    """
     if top < 1:
         raise InvalidInput(f"top must be at least 1, not {top}")
-    probabilities = softmax(scores) if logits else scores
-    order = top_indices(scores, top)
-    answers = []
-    for row, indices in zip(probabilities, order.tolist(), strict=True):
+    found = []
+    for row, indices in zip(probabilities, top_indices(ranking, top).tolist(), strict=True):
         guesses = tuple(
             Guess(i, labels.names[i], float(row[i]), labels.ids[i] if labels.ids is not None else None) for i in indices
         )
-        answers.append(Classification(guesses, trained))
-    return answers
+        found.append(Classification(guesses, trained))
+    return found

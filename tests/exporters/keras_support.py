@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -70,3 +72,41 @@ def refused(zoo: Zoo, path: Path, *argv: object, name: str = "lenet5") -> str:
     assert done.err.count("\n") == 1
     assert sorted(path.parent.rglob("*")) == before
     return str(done.err)
+
+
+def file_recipe(path: Path, **changes: Any) -> Recipe:
+    """A whole network from a file that says no more than itself, for pictures as they are."""
+    values = {"name": "mine", "builder": f"file:{path.name}", "preprocess": RULE, "labels": None}
+    return Recipe(**{**values, "weights": Weights(kind="file", path=path), **changes})
+
+
+def save_keras_2(
+    path: Path, config: Any, groups: dict[str, list[tuple[str, Any]]], *, version: str | None = "2.4.0",
+    backend: str = "tensorflow",
+) -> None:  # fmt: skip
+    """A whole model in the .h5 of Keras 2 (no version: Keras 1): its configuration, its weights by layer."""
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps(config).encode()
+        if version:
+            file.attrs["keras_version"], file.attrs["backend"] = version.encode(), backend.encode()
+        weights = file.create_group("model_weights")
+        weights.attrs["layer_names"] = [name.encode() for name in groups]
+        for name, stored in groups.items():
+            group = weights.create_group(name)
+            group.attrs["weight_names"] = [full.encode() for full, _ in stored]
+            for full, value in stored:
+                group[full] = value
+
+
+def save_keras_2_archive(path: Path, config: Any, places: dict[str, list[Any]]) -> None:
+    """A whole model in the .keras of Keras 2.12 to 2.15: its weights by place."""
+    weights = path.with_suffix(".tmp")
+    with h5py.File(weights, "w") as file:
+        for place, stored in places.items():
+            for index, value in enumerate(stored):
+                file[f"{place}/vars/{index}"] = value
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+        archive.writestr("metadata.json", json.dumps({"keras_version": "2.13.1", "date_saved": "2023-09-01@10:00:00"}))
+        archive.write(weights, "model.weights.h5")
+    weights.unlink()

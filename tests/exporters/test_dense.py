@@ -9,8 +9,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporters.dense import absorb_transposes
+from exporters.dense import absorb_transposes, fold_scale, over_last_axis
 from exporters.passes import remove_unused
+from tests.exporters.graphs import check, normal, parse, untouched
 
 RNG = np.random.default_rng(0)
 MAP = RNG.normal(size=(3, 5, 4, 2)).astype(np.float32)  # N, C, H, W
@@ -87,3 +88,86 @@ def test_a_copied_axis_stays() -> None:
     before = gemm([0, 2, 3, 1], turned=False)
     before.graph.initializer[2].CopyFrom(numpy_helper.from_array(np.array([-1, 0]), "target"))
     assert operators(after(before, absorb_transposes)) == operators(before)
+
+
+# ---- over_last_axis
+
+ROUNDED = {"atol": 1e-5, "rtol": 1e-5}  # products of 5 numbers, the same ones
+
+
+def rows(
+    before: tuple[int, ...] = (-1, 5), after: tuple[int, ...] = (-1, 3, 4, 6), rest: str = "y = Reshape(p, t)"
+) -> onnx.ModelProto:
+    return parse(
+        f"(float[N,3,4,5] x) => (float[] y) {{ r = Reshape(x, s) p = MatMul(r, w) {rest} }}",
+        s=np.array(before), w=normal(before[-1], 6), t=np.array(after),
+    )  # fmt: skip
+
+
+def test_a_dense_layer_over_the_last_axis_needs_no_reshape() -> None:
+    check(over_last_axis, rows(), "MatMul", **ROUNDED)
+
+
+def test_nor_where_the_rows_are_counted_at_run_time() -> None:
+    text = (
+        "(float[N,3,4,5] x) => (float[] y) { h = Shape(x) g = Gather(h, free) n = ReduceProd<keepdims = 0>(g) "
+        "u = Unsqueeze(n, zero) s = Concat<axis = 0>(u, five) r = Reshape(x, s) p = MatMul(r, w) y = Reshape(p, t) }"
+    )
+    weights = {"free": np.arange(3), "zero": np.array([0]), "five": np.array([5]), "t": np.array([-1, 3, 4, 6])}
+    check(over_last_axis, parse(text, w=normal(5, 6), **weights), "MatMul", **ROUNDED)
+
+
+@pytest.mark.parametrize(
+    "proto",
+    [
+        rows(after=(-1, 4, 3, 6)),
+        rows(after=(-1, 12, 6)),
+        rows(before=(-1, 10), after=(-1, 3, 2, 6)),
+        rows(rest="z = Reshape(p, t) q = ReduceSum(p) y = Add(z, q)"),
+    ],
+    ids=["other axes", "fewer axes", "two axes multiplied", "rows read again"],
+)
+def test_rows_that_are_put_back_otherwise(proto: onnx.ModelProto) -> None:
+    untouched(over_last_axis, proto)
+
+
+# ---- fold_scale
+
+
+def scaled(rest: str, *, dims: str = "N,3,4,5", **weights: np.ndarray) -> onnx.ModelProto:
+    given = {"w": normal(5, 6), "b": normal(6, seed=1), "s": normal(6, seed=2), **weights}
+    return parse(f"(float[{dims}] x) => (float[] y) {{ p = MatMul(x, w) {rest} }}", **given)
+
+
+TURN = "t = Transpose<perm = [0, 3, 1, 2]>(a)"
+
+
+@pytest.mark.parametrize(
+    ("proto", "expected"),
+    [
+        (scaled("y = Mul(p, s)"), "MatMul"),
+        (scaled("a = Add(p, b) y = Mul(s, a)"), "MatMul Add"),
+        (scaled("a = Add(b, p) y = Mul(a, s)", s=normal(1, 1, 6)), "MatMul Add"),
+        (scaled(f"a = Add(p, b) {TURN} y = Mul(t, s)", s=normal(6, 1, 1)), "MatMul Add Transpose"),
+    ],
+    ids=["no bias", "bias", "more axes", "behind a transpose"],
+)
+def test_a_learned_scale_goes_into_the_dense_layer(proto: onnx.ModelProto, expected: str) -> None:
+    check(fold_scale, proto, expected, **ROUNDED)
+
+
+@pytest.mark.parametrize(
+    "proto",
+    [
+        scaled("y = Mul(p, s)", s=normal(4, 1)),  # along another axis
+        scaled("y = Mul(p, s)", s=normal(4, 6)),
+        scaled(f"a = Add(p, b) {TURN} y = Mul(t, s)", s=normal(4)),
+        scaled("a = Add(p, b) y = Mul(a, s)", b=normal(4, 1)),  # a bias that is none
+        scaled("a = Add(p, b) m = Mul(a, s) y = Add(m, p)"),
+        scaled("a = Add(p, b) m = Mul(a, s) y = Add(m, a)"),
+        scaled("r = Relu(p) y = Mul(r, s)"),
+    ],
+    ids=["rows", "matrix", "columns behind a transpose", "bias", "product read again", "sum read again", "between"],
+)
+def test_scales_that_stay(proto: onnx.ModelProto) -> None:
+    untouched(fold_scale, proto)

@@ -441,6 +441,34 @@ def test_an_output_that_would_be_the_input_stays() -> None:
 # ---- subgraphs
 
 
+# ---- flat_concat
+
+
+def concat(body: str) -> onnx.ModelProto:
+    return parse(f"(float[N,2,3] x) => (float[] y) {{ a = Neg(x) b = Relu(x) {body} }}")
+
+
+def test_a_concat_of_concats_is_one() -> None:
+    nested = concat("p = Concat<axis = 1>(a, x) q = Concat<axis = 1>(b, p, a) y = Concat<axis = 1>(q, x)")
+    check(fusions.flat_concat, nested, "Neg Relu Concat", atol=0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "p = Concat<axis = 2>(a, a) q = Concat<axis = 2>(b, b) y = Concat<axis = 1>(p, q)",
+        "p = Concat<axis = 1>(a, b) q = Concat<axis = 1>(p, x) z = Concat<axis = 1>(x, p) y = Add(q, z)",
+        "p = Concat<axis = 1>(a, b) y = Concat<axis = 1>(p, p)",
+    ],
+    ids=["another axis", "read again", "twice"],
+)
+def test_concats_that_stay(body: str) -> None:
+    untouched(fusions.flat_concat, concat(body))
+
+
+# ---- subgraphs
+
+
 def test_no_fusion_reaches_into_a_subgraph() -> None:
     """The one reader of each value stands inside a branch, or captures it there."""
     text = """(float[N,2,7,8] x, bool k) => (float[] y) {

@@ -179,7 +179,7 @@ def timm_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torch_states: dict
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
 
     path = f"/{want.weights.hub}/resolve/main/model.safetensors"
-    name = f"the {want.weights.hub} weights of timm:mobilenetv1_100"
+    name = f"the {want.weights.hub} weights of timm:mobilenetv1_100.ra4_e3600_r224_in1k"
     digest = hashlib.sha256(data).hexdigest()
     return Hub(name, "torch", path, data, tmp_path / "hf", lambda: load(want), point_to, digest)
 

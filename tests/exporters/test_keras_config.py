@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dis
 import json
 import marshal
 import zipfile
@@ -15,9 +16,12 @@ import pytest
 
 from exporters.keras import load
 from exporters.keras_config import unsafe
+from runtime.errors import InvalidWeights
 from tests.exporters.keras_support import (
+    DIGITS,
     PHOTOS,
     Zoo,
+    lenet,
     photos,
     refused,
     run,
@@ -172,6 +176,75 @@ def test_lambda_layers(keras: Any, zoo: Zoo, tmp_path: Path) -> None:
         # The bombs are real ones.
         keras.models.load_model(tmp_path / name, safe_mode=False, compile=False)
         assert marker.exists()
+
+
+def double() -> Any:
+    return eval("lambda x: x * 2")
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5", "keras2.h5"])
+def test_a_trusted_file_may_hold_lambdas(name: str, keras: Any, tmp_path: Path) -> None:
+    path = tmp_path / name
+    model = tiny(keras, keras.layers.Lambda(double(), output_shape=(784,)))
+    model.save(path)
+    if name == "keras2.h5":
+        as_keras_2(path, base64.b64encode(marshal.dumps(double().__code__)).decode())
+    with pytest.raises(
+        InvalidWeights, match=r"holds a Lambda layer, .*: give .*, or, if you trust the file, add --trust"
+    ):
+        load(lenet(path))
+    np.testing.assert_allclose(load(lenet(path, trust=True)).forward(DIGITS), run(model, DIGITS), rtol=1e-5)
+
+
+def as_keras_2(path: Path, function: Any) -> None:
+    """The same file as Keras 2 wrote it: a function is its code, or a name."""
+    with h5py.File(path, "a") as file:
+        config = json.loads(file.attrs["model_config"])
+        (layer,) = (layer for layer in config["config"]["layers"] if layer["class_name"] == "Lambda")
+        layer["config"]["function"] = [function, None, None] if len(function) > 40 else function
+        layer["config"]["function_type"] = "lambda"
+        layers = config["config"]["layers"]
+        for entry, before in zip(layers, [None, *layers], strict=False):
+            entry["inbound_nodes"] = [[[before["name"], 0, 0, {}]]] if before else []
+        layers[0]["config"]["batch_input_shape"] = layers[0]["config"].pop("batch_shape")
+        config["config"] |= {"input_layers": [[layers[0]["name"], 0, 0]], "output_layers": [[layers[-1]["name"], 0, 0]]}
+        file.attrs["model_config"] = json.dumps(config)
+        file.attrs["keras_version"] = "2.8.0"
+
+
+@pytest.mark.parametrize("name", ["m.keras", "keras2.h5"])
+def test_code_of_another_python(name: str, keras: Any, tmp_path: Path) -> None:
+    """Bytecode of another release would crash the interpreter: what it does not know, it does not run."""
+    code = double().__code__
+    unknown = next(number for number, known in enumerate(dis.opname) if known == f"<{number}>")
+    path, whole = tmp_path / name, marshal.dumps(code)
+    assert code.co_code in whole
+    changed = code.co_code[:2] + bytes([unknown, 0]) + code.co_code[4:]
+    for broken in (whole.replace(code.co_code, changed), whole.replace(code.co_code, bytes(len(changed))), whole[:-9]):
+        text = base64.b64encode(broken).decode()
+        if name == "m.keras":
+            tiny(keras, keras.layers.Lambda(double(), output_shape=(784,))).save(path)
+            edit(path, lambda config, text=text: inner_code(config).update(code=text))
+        else:
+            tiny(keras, keras.layers.Lambda(double(), output_shape=(784,))).save(path)
+            as_keras_2(path, text)
+        with pytest.raises(
+            InvalidWeights, match=r"holds a lambda compiled by another Python than \d\.\d+: export with"
+        ):
+            load(lenet(path, trust=True))
+
+
+def inner_code(config: dict[str, Any]) -> dict[str, Any]:
+    (layer,) = (layer for layer in config["config"]["layers"] if layer["class_name"] == "Lambda")
+    found: dict[str, Any] = layer["config"]["function"]["config"]
+    return found
+
+
+def test_a_function_that_is_not_in_the_file(keras: Any, tmp_path: Path) -> None:
+    tiny(keras, keras.layers.Lambda(double(), output_shape=(784,))).save(tmp_path / "m.h5")
+    as_keras_2(tmp_path / "m.h5", "of_mine")
+    with pytest.raises(InvalidWeights, match="a Lambda layer of the function 'of_mine', whose code is not in the file"):
+        load(lenet(tmp_path / "m.h5", trust=True))
 
 
 def test_lambda_deep_inside(keras: Any, zoo: Zoo, tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from exporters.keras import load
-from runtime.errors import InvalidWeights
+from runtime.errors import InvalidWeights, UserError
 from runtime.metadata import Labels
 from tests.exporters.keras_support import (
+    NAMES,
     PHOTOS,
     RULE,
+    file_recipe,
     photos,
     run,
     scramble,
@@ -131,11 +133,6 @@ def of_shape(shape: tuple[int, ...], **options: Any) -> Callable[[Any], Any]:
     return build
 
 
-def frozen(keras: Any) -> Any:
-    inputs = keras.Input(batch_shape=(2, 16, 12, 3))
-    return keras.Model(inputs, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(inputs)))
-
-
 def without_input(keras: Any) -> Any:
     return keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(5)])
 
@@ -163,13 +160,14 @@ ODD: dict[str, tuple[Callable[[Any], Any], str]] = {
     "channels first": (of_shape((3, 16, 12)), "takes 12 channels, the preprocessing gives 3 (channels-first"),
     "grey": (of_shape((16, 12, 1)), "takes 1 channels, the preprocessing gives 3"),
     "bytes": (of_shape((16, 12, 3), dtype="uint8"), "takes uint8, not float32"),
-    "frozen": (frozen, "is frozen to batches of 2"),
     "no input": (without_input, "the network states no input"),
     "map": (headed(lambda k, x: k.layers.Dense(5)(k.layers.Reshape((2, 3))(x))), "not a classifier: its output is"),
-    "sigmoid": (headed(lambda k, x: k.layers.Dense(5, activation="sigmoid")(x)), "ends in a sigmoid"),
-    "sigmoid layer": (headed(lambda k, x: k.layers.Activation("sigmoid")(k.layers.Dense(5)(x))), "ends in a sigmoid"),
-    "hard sigmoid": (headed(lambda k, x: k.ops.hard_sigmoid(k.layers.Dense(5)(x))), "ends in a sigmoid"),
-    "nested sigmoid": (sequential(lambda k: k.Sequential([k.layers.Dense(5, activation="sigmoid")])), "ends in a"),
+    "hard sigmoid": (headed(lambda k, x: k.ops.hard_sigmoid(k.layers.Dense(5)(x))), "ends in hardsigmoid, which no"),
+    "always one": (headed(lambda k, x: k.layers.Dense(1, activation="softmax")(x)), "ends in a softmax of one output"),
+    "segmentation": (
+        lambda k: k.Sequential([k.Input((16, 12, 3)), k.layers.Conv2D(5, 1, activation="softmax")]),
+        "not a classifier: its output is (None, 16, 12, 5)",
+    ),
     "fewer": (headed(lambda k, x: k.layers.Dense(4)(x)), "the network has 4 outputs, the labels are 5"),
     "shared": (shared_softmax, "taking off its softmax changes its answers"),
     "normalised": (normalised, "gives probabilities, not logits"),
@@ -181,10 +179,93 @@ def test_other_networks_get_a_clear_no(kind: str, keras: Any, tmp_path: Path) ->
     build, message = ODD[kind]
     (build(keras)).save(tmp_path / "m.keras")
     with pytest.raises(InvalidWeights) as caught:
-        load(photos(tmp_path / "m.keras"))
+        load(replace(photos(tmp_path / "m.keras"), preprocess=replace(RULE, mean=(1.0, 2.0, 3.0))))
     first, _, last = f"m.keras: {message}".partition(".*")
     assert str(caught.value).startswith(first)
     assert last in str(caught.value)
+
+
+# ---- sigmoids, and what the scores are
+
+
+def probabilities_of_each(keras: Any, outputs: int, kind: str) -> Any:
+    inputs, x = trunk(keras)
+    if kind == "dense":
+        return keras.Model(inputs, keras.layers.Dense(outputs, activation="sigmoid")(x))
+    if kind == "nested":
+        inner = keras.Sequential([keras.layers.Dense(outputs), keras.layers.Activation("sigmoid")])
+        return keras.Sequential([keras.Input((16, 12, 3)), keras.Model(inputs, x), inner])
+    return keras.Model(inputs, keras.ops.sigmoid(keras.layers.Dense(outputs)(x)))
+
+
+@pytest.mark.parametrize("kind", ["dense", "nested", "operation"])
+@pytest.mark.parametrize("outputs", [1, 5])
+def test_a_sigmoid_comes_off(kind: str, outputs: int, keras: Any, tmp_path: Path) -> None:
+    model = scramble(probabilities_of_each(keras, outputs, kind), seed=4)
+    model.set_weights([value - 0.25 for value in model.get_weights()])
+    model.save(tmp_path / "m.keras")
+    expected = run(model, PHOTOS / 255)
+    source = load(file_recipe(tmp_path / "m.keras"))
+    assert source.task == ("binary" if outputs == 1 else "multilabel")
+    assert source.labels.names[:2] == (("no", "yes") if outputs == 1 else ("class 0", "class 1"))
+    np.testing.assert_allclose(1 / (1 + np.exp(-source.forward(PHOTOS / 255))), expected, atol=1e-6)
+
+
+TWO = Labels(names=("cat", "dog"))
+TASKS: list[tuple[str, int, dict[str, Any], str]] = [
+    # how it ends, its outputs, the recipe; its task, or what is said
+    ("linear", 5, {}, "classification"),
+    ("linear", 5, {"task": "multilabel"}, "multilabel"),
+    ("linear", 1, {"labels": TWO}, "binary"),
+    ("linear", 1, {"task": "binary"}, "binary"),
+    ("linear", 1, {}, "has one output: name its two classes, negative and positive, with --labels"),
+    ("linear", 5, {"task": "binary"}, "has 5 outputs: its task is classification, not binary"),
+    ("linear", 1, {"task": "multilabel"}, "has 1 output: its task is binary, not multilabel"),
+    ("linear", 1, {"task": "binary", "labels": NAMES}, "the network has one output for two classes, the labels are 5"),
+    ("softmax", 2, {"labels": TWO}, "classification"),
+    ("softmax", 2, {"task": "binary"}, "ends in a softmax of 2 outputs: its task is classification, not binary"),
+    ("softmax", 5, {"task": "multilabel"}, "ends in a softmax of 5 outputs: its task is classification, not"),
+    ("sigmoid", 5, {"task": "classification"}, "ends in a sigmoid of 5 outputs: its task is multilabel, not"),
+    ("sigmoid", 1, {"labels": NAMES}, "the network has one output for two classes, the labels are 5"),
+    ("sigmoid", 5, {"labels": TWO}, "the network has 5 outputs, the labels are 2"),
+]
+
+
+@pytest.mark.parametrize(("end", "outputs", "changes", "answer"), TASKS)
+def test_tasks(end: str, outputs: int, changes: dict[str, Any], answer: str, keras: Any, tmp_path: Path) -> None:
+    inputs, x = trunk(keras)
+    keras.Model(inputs, keras.layers.Dense(outputs, activation=end)(x)).save(tmp_path / "m.keras")
+    recipe = file_recipe(tmp_path / "m.keras", **changes)
+    if " " not in answer:
+        source = load(recipe)
+        assert source.task == answer
+        assert source.forward(PHOTOS).shape == (3, outputs)
+        assert source.labels == changes.get("labels", source.labels)
+        return
+    with pytest.raises(UserError) as caught:
+        load(recipe)
+    assert f"m.keras: {answer}" in str(caught.value)
+
+
+@pytest.mark.parametrize("free", [False, True])
+@pytest.mark.parametrize("end", ["pool", "conv"])
+def test_a_map_of_one_place_is_a_row(end: str, free: bool, keras: Any, tmp_path: Path) -> None:
+    layers = keras.layers
+    inputs = keras.Input((None, None, 3) if free else (16, 12, 3))
+    x = layers.Conv2D(4, 3, activation="relu")(inputs)
+    if end == "pool":
+        x = layers.Softmax()(layers.GlobalAveragePooling2D(keepdims=True)(layers.Conv2D(5, 1)(x)))
+    else:
+        x = layers.Conv2D(5, (14, 10), activation="softmax")(x)
+    model = scramble(keras.Model(inputs, x))
+    model.save(tmp_path / "m.keras")
+    source = load(file_recipe(tmp_path / "m.keras"))
+    expected = run(model, PHOTOS / 255)
+    assert expected.shape == (3, 1, 1, 5)
+    np.testing.assert_allclose(softmax(source.forward(PHOTOS / 255)), expected[:, 0, 0], atol=1e-6)
+
+
+# ---- what was no softmax of a row
 
 
 def test_softmax_over_places_is_not_mistaken(keras: Any, tmp_path: Path) -> None:

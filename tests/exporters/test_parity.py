@@ -19,8 +19,9 @@ from exporters.passes import clean
 from exporters.source import Recipe, Source, Weights, sample_files
 from exporters.torch import load
 from runtime.errors import ParityError
-from runtime.metadata import Metadata, Parity
+from runtime.metadata import Labels, Metadata, Parity
 from runtime.model import Model
+from tests.exporters.graphs import parse
 from zoo import labels
 from zoo.models import find
 
@@ -139,6 +140,94 @@ def test_not_finite(check: Check, good: onnx.ModelProto) -> None:
 def test_too_few_pictures(source: Source, lenet_file: Path) -> None:
     with Model(lenet_file) as model, pytest.raises(ParityError, match="at least 8"):
         verify(source, model, DIGITS[:7], kind="digits")
+
+
+# ---- what is compared, by output and task
+
+
+def other(source: Source, tmp_path: Path, metadata: Metadata, body: str, task: str, **weights: Any) -> Model:
+    """A model file of another task beside LeNet's preprocessing."""
+    names = None if task == "features" else Labels(("no", "yes") if task == "binary" else ("a", "b", "c"))
+    outputs = {"binary": 1, "features": 4}.get(task, 3)
+    proto = parse(f"(float[n, 1, 28, 28] input) => (float[n, {outputs}] logits) {{ {body} }}", **weights)
+    stamp(proto, replace(metadata, task=task, preprocess=source.preprocess, labels=names))
+    path = tmp_path / "other.onnx"
+    onnx.save(proto, path)
+    return Model(path)
+
+
+POOLED = "p = AveragePool <kernel_shape = [14, 14], strides = [14, 14]> (input) "
+
+
+def pooled(batch: Any) -> Any:
+    return batch.reshape(-1, 2, 14, 2, 14).mean(axis=(2, 4)).reshape(-1, 4)
+
+
+def test_features_are_compared_with_features(source: Source, tmp_path: Path, metadata: Metadata) -> None:
+    with other(source, tmp_path, metadata, POOLED + "logits = Flatten(p)", "features") as model:
+        right = replace(source, features=pooled, forward=lambda _: pytest.fail("the scores do not matter"))
+        assert verify(right, model, DIGITS, kind="digits", output="features").max_relative_error <= 1e-5
+        wrong = replace(source, features=lambda batch: pooled(batch)[:, ::-1])
+        with pytest.raises(ParityError, match="batch of 1: relative error of the features"):
+            verify(wrong, model, DIGITS, kind="digits", output="features")
+        with pytest.raises(ParityError, match=r"output \(1, 4\), the framework's \(1, 10\)"):
+            verify(replace(source, features=source.forward), model, DIGITS, kind="digits", output="features")
+
+
+def test_the_answer_of_a_binary_is_a_sign(source: Source, tmp_path: Path, metadata: Metadata) -> None:
+    body = POOLED + "f = Flatten(p) m = MatMul(f, w) logits = Mul(m, s)"
+    weights = {"w": np.full((4, 1), 0.25, np.float32)}
+
+    def forward(batch: Any) -> Any:
+        return pooled(batch).mean(axis=1, keepdims=True)
+
+    binary = replace(source, task="binary", forward=forward)
+    with other(source, tmp_path, metadata, body, "binary", s=np.float32(1), **weights) as model:
+        assert verify(binary, model, DIGITS, kind="digits").inputs == 10
+    with (
+        other(source, tmp_path, metadata, body, "binary", s=np.float32(-1), **weights) as model,
+        pytest.raises(ParityError, match="relative error of the logits"),
+    ):
+        verify(binary, model, DIGITS, kind="digits")
+    # Where the error is allowed to be anything the sign still counts.
+    with (
+        other(source, tmp_path, metadata, body, "binary", s=np.float32(-1), **weights) as model,
+        pytest.raises(ParityError, match="top-1 differs on 1 of 1 inputs"),
+    ):
+        verify(binary, model, DIGITS, kind="digits", tolerance=10)
+
+
+def test_independent_classes_have_no_first(source: Source, tmp_path: Path, metadata: Metadata) -> None:
+    body = POOLED + "f = Flatten(p) logits = MatMul(f, w)"
+    weights = np.array([[1, 1, 0]] * 4, np.float32)
+
+    def forward(batch: Any) -> Any:  # the two equal classes in the other order, by less than the tolerance
+        return pooled(batch) @ (weights + np.array([0, 1e-6, 0], np.float32))
+
+    with other(source, tmp_path, metadata, body, "multilabel", w=weights) as model:
+        assert verify(replace(source, task="multilabel", forward=forward), model, DIGITS, kind="digits").inputs == 10
+        with pytest.raises(ParityError, match="top-1 differs"):
+            verify(replace(source, forward=forward), model, DIGITS, kind="digits")
+
+
+def test_a_network_that_takes_no_pictures(source: Source, tmp_path: Path, metadata: Metadata) -> None:
+    body = POOLED + "logits = Flatten(p)"
+    seen: list[Any] = []
+
+    def features(batch: Any) -> Any:
+        seen.append(batch)
+        return pooled(batch)
+
+    arrays = replace(source, preprocess=None, transform=lambda _: pytest.fail("no pictures"), features=features)
+    with other(arrays, tmp_path, metadata, body, "features") as model:
+        parity = verify(arrays, model, [], kind="digits", output="features")
+        again = verify(arrays, model, [], kind="digits", output="features", batch=4)
+    assert (parity.inputs, parity.inputs_kind, parity.batch_sizes) == (10, "random arrays", (1, 3))
+    assert (again.batch_sizes, again.max_relative_error <= 1e-5) == ((4,), True)
+    assert all(batch.shape[1:] == (1, 28, 28) and batch.dtype == np.float32 for batch in seen)
+    every = np.concatenate(seen)
+    assert -1 <= every.min() < -0.99
+    assert 0.99 < every.max() <= 1
 
 
 def test_export_that_fails_the_guard_leaves_no_file(

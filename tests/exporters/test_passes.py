@@ -241,10 +241,30 @@ def test_a_branch_that_is_settled_is_no_control_flow() -> None:
     assert operators(clean(proto, opset=18, batch=None)) == "Relu"
 
 
-def test_every_pass_is_named_in_the_table_once_except_the_optimizer() -> None:
+def test_every_pass_is_named_in_the_table_once() -> None:
     counts = Counter(step.__name__ for step in PASSES)
-    assert {name for name, count in counts.items() if count > 1} == {"optimize"}
+    assert set(counts.values()) == {1}
     assert [step.__name__ for step in PASSES][-2:] == ["rename", "strip"]
+
+
+def test_weights_larger_than_the_optimizer_folds_by_itself() -> None:
+    """tf2onnx leaves the weights as Keras lays them out, and their own Reshape and Transpose."""
+    body = "k = Transpose<perm = [3, 2, 0, 1]>(w) d = Reshape(k, s) c = Conv<group = 1024>(x, d) scores = Relu(c)"
+    proto = parse(f"(float[N,1024,5,5] x) => (float[N,1024,3,3] scores) {{ {body} }}",
+                  w=normal(3, 3, 1024, 1), s=np.array([1024, 1, 3, 3]))  # fmt: skip
+    proto.graph.node[1].input[0] = "k"
+    result = clean(proto, opset=18, batch=None)
+    assert operators(result) == "Conv Relu"
+    feeds = normal(2, 1024, 5, 5)
+    np.testing.assert_allclose(run(result, input=feeds)[0], run(proto, x=feeds)[0], atol=1e-5)
+
+
+def test_masks_built_on_zeros_are_constants() -> None:
+    """Swin builds the mask of its shifted windows at run time, of nothing but numbers."""
+    body = "z = ConstantOfShape(t) m = ScatterND(z, i, u) a = Add(x, m) y = Relu(a)"
+    proto = parse(f"(float[N,4] x) => (float[N,4] y) {{ {body} }}",
+                  t=np.array([4]), i=np.array([[1], [3]]), u=np.array([-5, 2], np.float32))  # fmt: skip
+    assert operators(clean(proto, opset=18, batch=None)) == "Add Relu"
 
 
 # ---- check_supported on its own: what a model may be
@@ -414,6 +434,22 @@ def test_what_has_four_axes_but_is_no_map() -> None:
     assert layer_of(nhwc, s=np.array([-1, 1, 1, 5])) == "c"
     turned = "c = Conv(x, w) g = GlobalAveragePool(c) t = Transpose<perm = [0, 2, 3, 1]>(g) f = Flatten(t) y = Neg(f)"
     assert layer_of(turned) == "c"
+
+
+def test_transformers_and_maps_that_lie_channels_last() -> None:
+    """The last map is what is averaged at the end; attention has four axes too and is none."""
+    stem = "c = Conv(x, w) t = Transpose<perm = [0, 2, 3, 1]>(c) "
+    head = "n = Transpose<perm = [0, 3, 1, 2]>(l) g = GlobalAveragePool(n) f = Flatten(g) y = Neg(f)"
+    norm = {"s": normal(5), "b": normal(5)}
+    assert layer_of(f"{stem} l = LayerNormalization(t, s, b) {head}", **norm) == "n"
+    assert layer_of(f"{stem} m = MatMul(t, v) l = Relu(m) {head}", v=normal(5, 5)) == "n"
+    after = "n = Transpose<perm = [0, 3, 1, 2]>(t) g = GlobalAveragePool(n) r = Transpose<perm = [0, 2, 3, 1]>(g) "
+    assert layer_of(f"{stem} {after} l = LayerNormalization(r, s, b) f = Flatten(l) y = Neg(f)", **norm) == "n"
+    attention = "c = Conv(x, w) k = Transpose<perm = [0, 1, 3, 2]>(c) a = MatMul(c, k) p = Softmax(a) f = Flatten(p)"
+    assert layer_of(f"{attention} y = Neg(f)") is None
+    # A dense layer and a softmax at the end are no attention.
+    dense = "c = Conv(x, w) r = Relu(c) p = MaxPool<kernel_shape = [2, 2]>(r) f = Flatten(p) m = MatMul(f, v)"
+    assert layer_of(f"{dense} o = Softmax(m) y = Neg(o)", v=normal(125, 4)) == "r"
 
 
 def test_no_map_at_all() -> None:

@@ -64,6 +64,14 @@ def test_other_reductions_stay(proto: onnx.ModelProto) -> None:
     untouched(pooling.global_pooling, proto)
 
 
+@pytest.mark.parametrize("axes", [[1, 2], [-2, 1], [-3, -2]], ids=str)
+def test_mean_over_a_channels_last_map(axes: list[int]) -> None:
+    old = mean(f"ReduceMean<keepdims = 0, axes = {axes}>(x)", opset=17)
+    result = check(pooling.global_pooling, old, "Transpose GlobalAveragePool Flatten", **MEAN)
+    (perm,) = result.graph.node[0].attribute
+    assert list(perm.ints) == [0, 3, 1, 2]
+
+
 def test_axes_known_only_at_run_time() -> None:
     model = ir.from_proto(parse("(float[N,4,5,6] x, int64[2] axes) => (float[] y) { y = ReduceMean(x, axes) }"))
     pooling.global_pooling(model)

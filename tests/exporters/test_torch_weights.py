@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -76,6 +77,19 @@ def refused(zoo: Zoo, path: Path, *argv: object, name: str = "lenet5") -> str:
 # ---- files that load
 
 
+def zeros(state: State) -> State:
+    return {key: torch.zeros_like(value) for key, value in state.items()}
+
+
+def lightning(state: State) -> dict[str, Any]:
+    """A LightningModule's: the network is its attribute ``model``, beside a loss with weights of its own."""
+    named = {f"model.{key}": value for key, value in state.items()}
+    return {
+        "epoch": 3, "pytorch-lightning_version": "2.5.0", "state_dict": {**named, "loss.weight": torch.ones(10)},
+        "optimizer_states": [{"param_groups": []}], "hyper_parameters": {"lr": 0.1},
+    }  # fmt: skip
+
+
 WRAPPINGS: dict[str, Callable[[State], Any]] = {
     "plain": lambda state: state,
     "ordered": OrderedDict,
@@ -83,6 +97,14 @@ WRAPPINGS: dict[str, Callable[[State], Any]] = {
     "model_state_dict": lambda state: {"model_state_dict": state, "optimizer": {"lr": 0.1}},
     "model": lambda state: {"model": state},
     "parallel": lambda state: {f"module.{key}": value for key, value in state.items()},
+    "net": lambda state: {"net": state, "acc": 93.1, "epoch": 7},
+    "network": lambda state: {"network": state},
+    "model_state": lambda state: {"model_state": state},
+    "lightning": lambda state: lightning(state),
+    "plain before averaged": lambda state: {"state_dict_ema": zeros(state), "state_dict": state, "ema": zeros(state)},
+    "averaged alone": lambda state: {"state_dict_ema": state, "optimizer": {"lr": 0.1}},
+    "ema": lambda state: {"ema": {f"module.{key}": value for key, value in state.items()}, "updates": 3},
+    "compiled and parallel": lambda state: {f"module._orig_mod.{key}": value for key, value in state.items()},
     "both": lambda state: {"model": {"state_dict": {f"module.{key}": value for key, value in state.items()}}},
     "compiled": lambda state: {f"_orig_mod.{key}": value for key, value in state.items()},
     "float16": lambda state: {key: value.half() for key, value in state.items()},
@@ -199,6 +221,28 @@ def test_real_weights_give_the_published_answers(
 
 
 # ---- files that do not fit
+
+
+@pytest.mark.parametrize("names", [("model", "net"), ("state_dict", "model"), ("ema", "state_dict_ema")])
+def test_two_networks_that_could_be_meant(names: tuple[str, str], state: State, zoo: Zoo, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(dict.fromkeys(names, state), path)
+    line = refused(zoo, path)
+    assert "weights.pth: holds several networks (" in line
+    assert all(name in line for name in names)
+
+
+def test_names_that_begin_like_a_wrapping(tmp_path: Path) -> None:
+    """A network whose own parts are called "model" keeps their names."""
+    from tests.exporters.torch_support import BATCH as PICTURES
+    from tests.exporters.torch_support import Tiny, answer, loaded, seeded
+
+    weights = seeded(Tiny(4), seed=9)
+    torch.save({f"model.{key}": value for key, value in weights.state_dict().items()}, tmp_path / "w.pth")
+    source = loaded(
+        lambda: torch.nn.Sequential(OrderedDict(model=Tiny(4))), weights=Weights(kind="file", path=tmp_path / "w.pth")
+    )
+    assert np.array_equal(source.forward(PICTURES), answer(weights))
 
 
 MISFITS: dict[str, tuple[Callable[[State], Any], str]] = {
@@ -353,6 +397,7 @@ def test_kinds_by_their_bytes(tmp_path: Path, state: State) -> None:
     files = {
         "torch": saved(state),
         "torchscript": scripted(),
+        "pt2": archive(**{"net/archive_format": "pt2", "net/models/model.json": "{}"}),
         "safetensors": BUNDLED.read_bytes(),
         "keras": archive(**{"config.json": "{}"}),
         "hdf5": b"\x89HDF\r\n\x1a\n",
@@ -409,6 +454,8 @@ def test_nothing_is_executed(kind: str, name: str, state: State, zoo: Zoo, tmp_p
     path.write_bytes(bombs(state, marker)[kind])
     line = refused(zoo, path)
     assert name in line
+    assert "could run code" in line or kind == "text pickle"
+    assert line.endswith("if you trust the file, add --trust\n") or kind == "text pickle"
     assert not marker.exists()
     # The bomb is a real one: anything less careful sets it off.
     if "pickle" in kind or kind == "eval":
@@ -425,3 +472,12 @@ def test_the_refusal_names_what_would_run(zoo: Zoo, tmp_path: Path) -> None:
     line = refused(zoo, path)
     assert "weights.pth: refused, it holds torch.nn.modules.container.Sequential, and reading that could run" in line
     assert "save model.state_dict() with torch.save, or as .safetensors" in line
+
+
+def test_with_trust_a_checkpoint_of_anything_is_read(state: State, tmp_path: Path) -> None:
+    """As many training scripts save it: weights beside their options in an argparse.Namespace."""
+    path = tmp_path / "weights.pth"
+    torch.save({"model": state, "args": argparse.Namespace(lr=0.1)}, path)
+    with pytest.raises(InvalidWeights, match=r"it holds argparse.Namespace, and reading that could run code"):
+        load(recipe(path))
+    assert np.array_equal(load(recipe(path, trust=True)).forward(BATCH), logits(state))

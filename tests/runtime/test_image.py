@@ -10,6 +10,7 @@ import sys
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +26,7 @@ from PIL import Image, ImageFile, features
 
 from runtime import image as image_module
 from runtime.errors import EdgeZooError, ImageTooLarge, InvalidImage, InvalidInput
-from runtime.image import MAX_PIXELS, decode, describe_source, preprocess
+from runtime.image import MAX_PIXELS, decode, describe_source, is_source, preprocess, preprocess_whole
 from runtime.metadata import Interpolation, Preprocess
 
 Pixels = npt.NDArray[np.uint8]
@@ -832,3 +833,43 @@ def test_eight_threads_get_the_same_picture(tmp_path: Path, file_format: str) ->
         with ThreadPoolExecutor(len(sources)) as pool:
             for got in pool.map(work, sources):
                 np.testing.assert_array_equal(got, expected)
+
+
+# ---- the whole picture
+
+
+def test_the_whole_picture_keeps_its_size_and_is_normalised_by_the_rule() -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (13, 17, 3), dtype=np.uint8)
+    rule = Preprocess(size=(8, 8), resize=8, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), scale=1 / 255)
+    whole = preprocess_whole(pixels, rule)
+    assert (whole.shape, whole.dtype) == ((1, 3, 13, 17), np.float32)
+    expected = (pixels / 255 - np.array(rule.mean)) / np.array(rule.std)
+    np.testing.assert_allclose(whole[0], expected.transpose(2, 0, 1), rtol=1e-6, atol=1e-6)
+    last = preprocess_whole(
+        pixels, replace(rule, layout="NHWC", color="BGR", mean=(0.6, 0.5, 0.4), std=(0.4, 0.3, 0.2))
+    )
+    np.testing.assert_array_equal(last[0].transpose(2, 0, 1)[::-1], whole[0])
+
+
+@pytest.mark.parametrize(("size", "shape"), [((30, 20), (8, 12)), ((20, 30), (12, 8)), ((20, 20), (8, 8))])
+def test_the_whole_picture_resized_is_what_the_rule_would_crop(size: tuple[int, int], shape: tuple[int, int]) -> None:
+    picture = Image.fromarray(np.random.default_rng(3).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
+    rule = Preprocess(size=(8, 8), resize=8, mean=(0.0,) * 3, std=(1.0,) * 3, interpolation="bicubic")
+    whole = preprocess_whole(picture, rule, shorter=8)
+    assert whole.shape[2:] == shape
+    top, left = ((side - 8) // 2 for side in shape)
+    np.testing.assert_array_equal(whole[:, :, top : top + 8, left : left + 8], preprocess(picture, rule))
+
+
+def test_the_whole_picture_is_not_blown_up_beyond_the_limit() -> None:
+    rule = Preprocess(size=(8, 8), resize=8, mean=(0.0,), std=(1.0,), color="L")
+    with pytest.raises(ImageTooLarge, match="resized by the model's rule"):
+        preprocess_whole(np.zeros((1, 30000), np.uint8), rule, shorter=256)
+    with pytest.raises(InvalidInput, match="shorter must be at least 1 pixel, not 0"):
+        preprocess_whole(np.zeros((9, 9), np.uint8), rule, shorter=0)
+
+
+def test_one_picture_or_several(tmp_path: Path) -> None:
+    one = ["a.png", tmp_path, b"x", bytearray(b"x"), memoryview(b"x"), io.BytesIO(b"x"), np.zeros((2, 2), np.uint8)]
+    assert all(is_source(value) for value in [*one, Image.new("L", (1, 1))])
+    assert not any(is_source(value) for value in ([], ("a.png",), iter(["a.png"]), {"a.png"}, 3, None))

@@ -90,7 +90,7 @@ def test_foreign_file_has_none() -> None:
 
 
 def test_other_schema_names_both(metadata: Metadata) -> None:
-    with pytest.raises(UnsupportedSchema, match=r"a\.onnx: metadata schema '7'.*reads schema 1"):
+    with pytest.raises(UnsupportedSchema, match=r"a\.onnx: metadata schema '7'.*reads schema 2"):
         Metadata.from_props(metadata.to_props() | {"edgezoo.schema": "7"}, where="a.onnx")
 
 

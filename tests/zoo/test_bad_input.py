@@ -93,9 +93,9 @@ def test_models(zoo: Zoo, tiny: Tiny, tmp_path: Path, command: str) -> None:
 
 
 def test_model_of_another_schema(zoo: Zoo, tiny: Tiny, tmp_path: Path) -> None:
-    line = refused(zoo("predict", tiny(props={"edgezoo.schema": "2"}), tmp_path))
-    assert "schema '2'" in line
-    assert "reads schema 1" in line
+    line = refused(zoo("predict", tiny(props={"edgezoo.schema": "1"}), tmp_path))
+    assert "schema '1'" in line
+    assert "reads schema 2" in line
 
 
 def test_absent_device(zoo: Zoo, tiny: Tiny, tmp_path: Path) -> None:

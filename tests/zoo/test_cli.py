@@ -22,8 +22,8 @@ Zoo = Callable[..., Any]
 
 
 def test_every_command_is_there_and_explains_itself(zoo: Zoo, root: Path) -> None:
-    modules = {path.stem for path in (root / "zoo" / "commands").glob("*.py")} - {"__init__"}
-    assert modules == set(cli.COMMANDS)
+    modules = {f"zoo.commands.{path.stem}" for path in (root / "zoo" / "commands").glob("[!_]*.py")}
+    assert modules == {cli.module_of(command) for command in cli.COMMANDS}
     for command in cli.COMMANDS:
         done = zoo(command, "--help")
         assert done.code == 0
@@ -48,8 +48,8 @@ def test_list(zoo: Zoo) -> None:
     by_name = {row["name"]: row for row in rows}
     (torch, keras) = by_name["mobilenet_v2"]["sources"]
     # docs.pytorch.org and keras.io: 71.878 and 71.3 %, 3,504,872 and 3,538,984 parameters
-    assert (torch["source"], torch["parameters"], torch["published_top1"]) == ("torch", 3_504_872, 71.878)
-    assert (keras["source"], keras["parameters"], keras["published_top1"]) == ("keras", 3_538_984, 71.3)
+    assert (torch["source"], torch["trainable"], torch["published"]["top1"]) == ("torch", 3_504_872, 71.878)
+    assert (keras["source"], keras["parameters"], keras["published"]["top1"]) == ("keras", 3_538_984, 71.3)
     table = zoo("list").out
     assert all(spec.name in table for spec in MODELS)
 
@@ -64,7 +64,7 @@ def test_show_a_row_and_a_file(zoo: Zoo, tiny: Callable[..., Path]) -> None:
     assert "tiny.bin" in zoo("show", path).out
 
 
-@pytest.mark.parametrize("name", ["mobilnet_v2", "MobileNet_V3", "resnet5", "lenet_5"])
+@pytest.mark.parametrize("name", ["mobilnet_v2", "MobileNet_V3", "resnet5", "lenet_6"])
 def test_unknown_name_gets_the_nearest(zoo: Zoo, name: str) -> None:
     done = zoo("show", name) if name != "MobileNet_V3" else zoo("show", "mobilenet_v4")
     assert done.code == 2
@@ -72,8 +72,28 @@ def test_unknown_name_gets_the_nearest(zoo: Zoo, name: str) -> None:
     assert done.err.count("\n") == 1
 
 
-def test_alias_is_case_blind(zoo: Zoo) -> None:
-    assert json.loads(zoo("show", "MobileNet", "--json").out)["name"] == "mobilenet_v2"
+@pytest.mark.parametrize(
+    ("spelt", "name"),
+    [
+        ("MobileNet", "mobilenet_v2"),
+        ("ResNet-50", "resnet50"),
+        ("resnet_50", "resnet50"),
+        ("EfficientNetV2B0", "efficientnet_v2_b0"),
+        ("regnet-x-1.6gf", "regnet_x_1_6gf"),
+        ("RegNetX16GF", "regnet_x_16gf"),
+        ("SqueezeNet1.1", "squeezenet1_1"),
+        ("Inception-v1", "googlenet"),
+    ],
+)
+def test_a_name_is_known_however_it_is_spelt(zoo: Zoo, spelt: str, name: str) -> None:
+    assert json.loads(zoo("show", spelt, "--json").out)["name"] == name
+
+
+def test_show_gives_the_reason_where_published_figures_differ(zoo: Zoo) -> None:
+    table = zoo("show", "inception_v3").out
+    assert "auxiliary" in table
+    assert "23,834,568 counted, 27,161,264 published" in table
+    assert "55.9" in zoo("show", "inception_v4").out
 
 
 def test_predict(zoo: Zoo, tiny: Callable[..., Path], tmp_path: Path) -> None:

@@ -15,6 +15,12 @@ from zoo.labels import read
         ("a.txt", "cat\r\ndog\r\n\r\n", ("cat", "dog"), None),
         ("a.txt", "n1\tcat\nn2\tgreat dane\n", ("cat", "great dane"), ("n1", "n2")),
         ("a.json", '["cat", "dog"]', ("cat", "dog"), None),
+        ("labels.txt", "0 cat\n1 great dane\n", ("cat", "great dane"), None),
+        ("a.txt", "0\n1\n2\n", ("0", "1", "2"), None),
+        ("a.txt", "7 up\n1 cola\n", ("7 up", "1 cola"), None),
+        ("a.json", '{"0": "cat", "1": "dog"}', ("cat", "dog"), None),
+        ("a.json", '{"dog": 1, "cat": 0}', ("cat", "dog"), None),
+        ("a.json", '{"1": ["n2", "dog"], "0": ["n1", "cat"]}', ("cat", "dog"), ("n1", "n2")),
         ("a.txt", "été\n猫\n", ("été", "猫"), None),
     ],
 )
@@ -33,6 +39,10 @@ def test_forms(tmp_path: Path, name: str, text: str, names: tuple[str, ...], ids
         ("a.txt", b"\xff\xfe\x00"),
         ("a.json", b"{}"),
         ("a.json", b"[1]"),
+        ("a.json", b'{"cat": 0, "dog": 2}'),
+        ("a.json", b'{"cat": 0, "dog": 0}'),
+        ("a.json", b'{"0": "cat", "2": "dog"}'),
+        ("a.json", b'"cat"'),
         ("a.json", b"["),
     ],
 )

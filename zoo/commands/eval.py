@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from zoo.opening import add_arguments as add_shared_arguments
+from zoo.opening import open_model
 from zoo.terminal import print_json, track
 
 
@@ -22,18 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip", type=int, default=0, metavar="N", help="leave out the first N pictures")
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N pictures")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures per run (default: 8)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: the cores this process may use)")
+    add_shared_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    from runtime.model import load
     from zoo.datasets import open_dataset
-    from zoo.evaluate import evaluate
+    from zoo.evaluate import check_task, evaluate
 
-    with load(args.file, device=args.device, threads=args.threads) as model:
+    with open_model(args) as model:
+        check_task(model)
         samples = open_dataset(args.data, model.labels, images=args.images, skip=args.skip, limit=args.limit)
         result = evaluate(model, track(samples, what="evaluating", total=len(samples)), batch_size=args.batch)
         trained = model.trained

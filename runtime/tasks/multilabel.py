@@ -1,0 +1,20 @@
+"""Classes that are there or not, each for itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.metadata import Labels
+from runtime.tasks.binary import sigmoid
+from runtime.tasks.classification import Classification, answers
+
+
+def classify_multilabel(
+    scores: npt.NDArray[np.float32], labels: Labels, *, top: int = 5, logits: bool = True, trained: bool = True
+) -> list[Classification]:
+    """Answers for a batch of scores (N, classes), whose probabilities do not add up to 1.
+
+    Raises InvalidInput when ``top`` is below 1.
+    """
+    return answers(sigmoid(scores) if logits else scores, scores, labels, top=top, trained=trained)
