@@ -13,9 +13,9 @@ import numpy as np
 from exporters import EXPORTERS
 from exporters.artifact import staged, stamp, write
 from exporters.opset import OPSETS, to_opset
-from exporters.parity import random_arrays, verify
+from exporters.parity import verify
 from exporters.passes import clean, explain_layer
-from exporters.source import FloatArray, Recipe, Source, sample_files
+from exporters.source import FloatArray, Recipe, Source, random_arrays, sample_files
 from exporters.top import embedding, fully_convolutional
 from exporters.windows import verify_windows
 from runtime.errors import InvalidInput, ParityError, UnknownName
@@ -64,9 +64,10 @@ def export(
         source = _loader(framework)(recipe)
         on_step("convert")
         native = min(max(opset, source.opsets.start), source.opsets.stop - 1)
-        raw = source.convert(native, batch)
+        raw = [source.convert(native, batch)]
         on_step("clean")
-        scores = to_opset(clean(raw, opset=native, batch=batch, layout=source.layout), opset)
+        # Popped, not held: one copy less of networks of gigabytes.
+        scores = to_opset(clean(raw.pop(), opset=native, batch=batch, layout=source.layout), opset)
         sliding = fully_convolutional(scores) if recipe.output == "score-map" else None
         proto = sliding.proto if sliding else embedding(scores) if recipe.output == "features" else scores
         layer = explain_layer(scores) if recipe.output == "scores" else None

@@ -16,7 +16,8 @@ from exporters.keras_head import as_scores
 from exporters.keras_input import enter, one_input, scales_pixels
 from exporters.keras_model import load_model
 from exporters.keras_pictures import transform
-from exporters.source import FloatArray, Recipe, Source, package_version
+from exporters.keras_untrained import enliven
+from exporters.source import FloatArray, Recipe, Source, package_version, random_arrays, sample_files
 from exporters.weights_file import kind_of
 from runtime.errors import InvalidInput, MissingDependency
 
@@ -42,6 +43,11 @@ def load(recipe: Recipe) -> Source:
     model = flat(model)
     scales = recipe.preprocess is None and scales_pixels(model, (height or 32, width or 32))
     entry = enter((height, width, channels), recipe, scales=scales, where=where)
+    read = transform(recipe, entry.rule)
+    if recipe.weights.kind == "none":
+        files = sample_files(recipe.samples) if entry.rule else []
+        some = np.concatenate([read(file) for file in files]) if files else random_arrays(entry.shape, 8)
+        enliven(model, some.transpose(0, 2, 3, 1), recipe.weights.seed)
     model, task, labels = as_scores(model, entry, recipe, where=where)
 
     def forward(batch: FloatArray) -> FloatArray:
@@ -67,7 +73,7 @@ def load(recipe: Recipe) -> Source:
         exporter=conversion.road,
         forward=forward,
         features=features,
-        transform=transform(recipe, entry.rule),
+        transform=read,
         opsets=range(13, 19),
         convert=conversion.convert,
         layout="NHWC",

@@ -166,10 +166,12 @@ def _functions_inlined() -> Iterator[None]:
 
 def _erfc(graph: Any, node: Any, name: str, _: Any) -> None:
     """Erfc(x) is 1 - Erf(x)."""
+    from tf2onnx.utils import map_onnx_to_numpy_type
+
     output, source = node.output[0], node.input[0]
     shape, dtype = graph.get_shape(output), graph.get_dtype(output)
     graph.remove_node(node.name)
-    one = graph.make_const(f"{name}_one", np.array(1, np.float32))
+    one = graph.make_const(f"{name}_one", np.array(1, map_onnx_to_numpy_type(dtype)))
     erf = graph.make_node("Erf", [source], shapes=[shape], dtypes=[dtype], name=f"{name}_erf")
     graph.make_node("Sub", [one.output[0], erf.output[0]], outputs=[output], shapes=[shape], dtypes=[dtype], name=name)
 

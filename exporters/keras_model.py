@@ -12,12 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from exporters.hub import first_line, reaching
 from exporters.keras_files import brings_its_own_network, load_whole
 from exporters.keras_weights import fill
-from exporters.source import UNSETTLED, Recipe, arrays_sha256, file_sha256, import_builder
+from exporters.source import Recipe, arrays_sha256, file_sha256, import_builder
 from exporters.weights_file import kind_of
 from runtime.errors import EdgeZooError, InvalidWeights, UnknownName, WeightsUnavailable
 
@@ -35,19 +33,8 @@ def load_model(recipe: Recipe) -> tuple[Any, str | None]:
         model = _from_hub(recipe)
         return model, arrays_sha256({variable.path: variable.numpy() for variable in model.weights})
     if weights.path is None:
-        model = _build(recipe)
-        _unsettle(model, weights.seed)
-        return model, None
+        return _build(recipe), None
     return _from_file(weights.path, recipe), file_sha256(weights.path)
-
-
-def _unsettle(model: Any, seed: int) -> None:
-    """Move weights that all begin with one value, as ``exporters.torch`` does, and for the same reasons."""
-    random = np.random.default_rng(seed)
-    for variable in model.weights:
-        value = variable.numpy()
-        if value.size > 1 and np.issubdtype(value.dtype, np.floating) and (value == value.flat[0]).all():
-            variable.assign(value + UNSETTLED * random.random(value.shape, dtype=np.float32))
 
 
 def _constructor(recipe: Recipe) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from exporters.source import FloatArray, Output, Scores, Source
+from exporters.source import FloatArray, Output, Scores, Source, random_arrays
 from runtime.errors import InvalidWeights, ParityError
 from runtime.image import preprocess
 from runtime.metadata import Parity
@@ -67,11 +67,6 @@ def verify(
         max_relative_error=float(f"{worst:.1e}"),
         tolerance=tolerance,
     )
-
-
-def random_arrays(shape: tuple[int, ...], count: int) -> FloatArray:
-    """Inputs for a network that takes no pictures: (count, *shape), seeded, evenly from -1 to 1."""
-    return np.random.default_rng(0).uniform(-1, 1, size=(count, *shape)).astype(np.float32)
 
 
 def _both_roads(source: Source, model: Model, pictures: Sequence[Path]) -> tuple[FloatArray, FloatArray]:

@@ -7,7 +7,6 @@ all of them. ``PASSES`` is the order; a row adds one.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from exporters.dense import absorb_transposes, fold_scale, over_last_axis
 from exporters.fusions import collapse_reshapes, flat_concat, fold_affine, hard_activations, matmul_to_gemm
 from exporters.layout import to_channels_first
 from exporters.leftovers import batch_norm, einsum, strided_copy
+from exporters.optimizer import fold, optimize
 from exporters.pooling import global_pooling, max_pool_padding
 from exporters.shapes import check, infer_shapes
 from exporters.transformers import gelu, layer_normalization
@@ -94,28 +94,6 @@ def explain_layer(proto: Any) -> str | None:
 
 
 # ---- the passes
-
-
-def fold(model: ir.Model) -> None:
-    """Fold constants, drop dead and repeated nodes. What is a function becomes its operators."""
-    import onnx_ir.passes.common as common
-    import onnxscript.optimizer
-
-    common.InlinePass()(model)
-    onnxscript.optimizer.fold_constants(model, onnx_shape_inference=True, **_folding())
-    common.RemoveUnusedNodesPass()(model)
-    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    common.DeduplicateInitializersPass()(model)
-    common.CommonSubexpressionEliminationPass()(model)
-    common.OutputFixPass()(model)
-    common.NameFixPass()(model)
-
-
-def optimize(model: ir.Model) -> None:
-    """The same, and fold BatchNorm and Pad into convolutions: onnxscript's optimizer and its rewrite rules."""
-    import onnxscript.optimizer
-
-    onnxscript.optimizer.optimize_ir(model, **_folding())
 
 
 def check_supported(model: ir.Model) -> None:
@@ -241,12 +219,6 @@ PASSES: tuple[Callable[[Any], None], ...] = (
 
 
 # ---- helpers
-
-
-def _folding() -> dict[str, Any]:
-    """Weights that are only laid out anew are folded whatever their size; masks are built on a ConstantOfShape."""
-    should_fold = lambda node: True if node.op_type == "ConstantOfShape" else None  # noqa: E731
-    return {"input_size_limit": sys.maxsize, "should_fold": should_fold}
 
 
 def _detach(model: ir.Model) -> None:

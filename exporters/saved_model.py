@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from exporters.hub import first_line
-from exporters.keras_convert import _erfc, _reshape
+from exporters.keras_convert import to_onnx
 from exporters.keras_head import check_end, labels_of, refuse_probabilities, task_of
 from exporters.keras_input import enter, usual_range
 from exporters.keras_pictures import transform
 from exporters.saved_model_ops import check
 from exporters.source import FloatArray, Recipe, Source, package_version
-from runtime.errors import EdgeZooError, ExportFailed, InvalidInput, InvalidWeights
+from runtime.errors import EdgeZooError, InvalidInput, InvalidWeights
 
 _ARITHMETIC = frozenset("Add AddV2 BiasAdd Div Mul RealDiv Sub".split())
 _FRONT = _ARITHMETIC | frozenset(
@@ -224,20 +224,7 @@ def _imported(network: _Network, picture: Any, outputs: list[str]) -> list[Any]:
 
 
 def _to_onnx(graph: Any, picture: Any, output: Any, opset: int) -> Any:
-    import tf2onnx
-
-    try:
-        converted = tf2onnx.tfonnx.process_tf_graph(
-            graph,
-            opset=opset,
-            custom_op_handlers={"Erfc": (_erfc, []), "Reshape": (_reshape, [])},
-            input_names=[picture.name],
-            output_names=[output.name],
-            tensors_to_rename={picture.name: "input"},
-        )
-        proto = converted.make_model("keras")
-    except Exception as error:
-        raise ExportFailed(f"tf2onnx failed: {first_line(error)}") from error
+    proto = to_onnx(graph, {picture.name: "input"}, output.name, opset)
     for node in proto.graph.node:  # "net/model/conv1/Conv2D__12": the layer is before the operator
         *scopes, _ = [part for part in node.name.split("/") if not part.endswith("PartitionedCall")]
         node.name = scopes[-1] if len(scopes) > 1 else node.op_type.lower()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,6 @@ import numpy as np
 from exporters import torch_graph, torch_program
 from exporters.hub import first_line
 from exporters.source import (
-    UNSETTLED,
     FloatArray,
     Recipe,
     Scores,
@@ -20,10 +21,12 @@ from exporters.source import (
     file_sha256,
     numbered_labels,
     package_version,
+    sample_files,
 )
 from exporters.torch_build import as_module, build
 from exporters.torch_head import Network, as_network
 from exporters.torch_transform import transform_of
+from exporters.torch_untrained import enliven
 from exporters.torch_weights import fill, refuse_script, whole
 from exporters.weights_file import kind_of
 from runtime.errors import ExportFailed, InvalidInput, InvalidWeights, MissingDependency
@@ -49,7 +52,8 @@ def load(recipe: Recipe) -> Source:
     shape = _input_shape(recipe)
     example = torch.from_numpy(np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32))
     torch.manual_seed(recipe.weights.seed)
-    network, builder, sha256 = _load(recipe, example)
+    transform = transform_of(recipe)
+    network, builder, sha256 = _load(recipe, example, transform)
     where = builder.removeprefix("file:")
     task, labels = _scores(recipe, network, where)
 
@@ -63,7 +67,7 @@ def load(recipe: Recipe) -> Source:
         exporter=f"torch.onnx.export(dynamo=True), onnxscript {package_version('onnxscript')}",
         forward=forward,
         features=lambda batch: np.asarray(network.features(torch.from_numpy(batch)).numpy(), dtype=np.float32),
-        transform=transform_of(recipe),
+        transform=transform,
         opsets=range(18, 24),  # below, it tries to convert what it wrote at 18, and may leave it there
         convert=lambda opset, batch: _convert(network, shape, opset, batch, where),
         layout="NCHW",
@@ -92,7 +96,7 @@ def _input_shape(recipe: Recipe) -> tuple[int, int, int]:
 # ---- the network
 
 
-def _load(recipe: Recipe, example: Any) -> tuple[Network, str, str | None]:
+def _load(recipe: Recipe, example: Any, transform: Callable[[Path], FloatArray]) -> tuple[Network, str, str | None]:
     """The network with its weights, what it was built by, and the SHA-256 of its weights file."""
     path = recipe.weights.path
     kind = kind_of(path) if path else None
@@ -109,9 +113,10 @@ def _load(recipe: Recipe, example: Any) -> tuple[Network, str, str | None]:
     model = build(recipe)
     _initialise(model, example)
     weights_sha256 = fill(model, recipe)
-    if recipe.weights.kind == "none":
-        _unsettle(model, recipe.weights.seed)
     model.eval().requires_grad_(False)
+    if recipe.weights.kind == "none":
+        pictures = example if recipe.preprocess is None else _pictures(recipe, transform)
+        enliven(model, pictures, recipe.weights.seed)
     return as_network(model, example, where=recipe.builder), recipe.builder, weights_sha256
 
 
@@ -124,18 +129,10 @@ def _initialise(model: Any, example: Any) -> None:
             model.eval()(example)
 
 
-def _unsettle(model: Any, seed: int) -> None:
-    """Move weights that all begin with one value: biases of zero, normalisations that do nothing.
-
-    They would be folded away, and an untrained file would neither be built nor run as a trained one, nor would its
-    comparison show whether a normalisation is folded right.
-    """
+def _pictures(recipe: Recipe, transform: Callable[[Path], FloatArray]) -> Any:
     import torch
 
-    generator = torch.Generator().manual_seed(seed)
-    for tensor in model.state_dict().values():
-        if tensor.is_floating_point() and tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all()):
-            tensor.add_(UNSETTLED * torch.rand(tensor.shape, generator=generator))
+    return torch.from_numpy(np.concatenate([transform(path) for path in sample_files(recipe.samples)]))
 
 
 def _scores(recipe: Recipe, network: Network, where: str) -> tuple[Scores, Labels]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from exporters.parity import TOLERANCE, random_arrays, relative_error, verify
-from exporters.source import FloatArray, Source
+from exporters.parity import TOLERANCE, relative_error, verify
+from exporters.source import FloatArray, Source, random_arrays
 from exporters.top import Convolutional
 from runtime.engines import open_session
 from runtime.errors import InvalidInput, ParityError

@@ -147,7 +147,7 @@ def test_a_layer_used_twice_keeps_one_set_of_weights(keras: Any) -> None:
 
 def test_weights_are_the_networks_own_and_stay_there(keras: Any) -> None:
     model = small(keras, *block(keras))
-    before = [np.array(weight) for weight in model.weights]
+    before = [weight.numpy().copy() for weight in model.weights]
     proto = prepare(model, SHAPE).convert(18, None)
     for weight in model.weights:
         weight.assign(np.zeros(weight.shape))
@@ -185,6 +185,16 @@ def test_what_tensorflow_cannot_trace_is_named(keras: Any) -> None:
 
     with pytest.raises(ExportFailed, match="TensorFlow cannot trace the network: "):
         prepare(small(keras, Peeking()), SHAPE)
+
+
+def test_an_operator_that_onnx_does_not_have_is_named(keras: Any) -> None:
+    class Inverse(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, inputs: Any) -> Any:
+            return keras.ops.erfinv(keras.ops.tanh(inputs))
+
+    proto = prepare(small(keras, Inverse()), SHAPE).convert(18, None)
+    with pytest.raises(ExportFailed, match="Erfinv"):
+        clean(proto, opset=18, batch=None)
 
 
 # ---- Keras' own networks: the smallest of each family, at the smallest size that keeps its structure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from zoo.spec import Facts, Framework, ModelSpec, Variant
 VARIANTS: list[tuple[ModelSpec, Framework, Variant]] = [
     (spec, framework, variant) for spec in MODELS for framework, variant in spec.sources.items()
 ]
-LIBRARY = [row for row in VARIANTS if row[2].builder.split(":")[0] in ("torchvision", "timm", "keras")]
+LIBRARY = [row for row in VARIANTS if row[2].builder.split(":")[0] in ("torchvision", "timm")]
 
 
 def of(framework: Framework) -> list[Any]:
@@ -111,9 +112,27 @@ def macs_of(layer: Any) -> int:
     return places * sum(int(np.prod(kernel.shape)) for kernel in kernels)
 
 
+def assert_preprocesses_as(constructor: Any, network: Any, variant: Variant) -> None:
+    """The library's own preprocess_input, on random pixels, against what the row says."""
+    import keras
+
+    rule = variant.preprocess
+    assert rule is not None
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3)).astype(np.float32)
+    theirs = sys.modules[constructor.__module__].preprocess_input(pixels.copy())
+    ours = (pixels[..., :: -1 if rule.color == "BGR" else 1] * rule.scale - rule.mean) / rule.std
+    np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5)
+    assert rule.resize == rule.size  # load_img(target_size=...)
+    # Where preprocess_input does nothing, the network has to do it.
+    inside = any(isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)) for layer in network.layers)
+    assert inside == np.array_equal(theirs, pixels)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("spec", "variant"), of("keras"))
 def test_keras_network_is_as_stated(spec: ModelSpec, variant: Variant) -> None:
+    import keras
+
     network = build_keras(variant)
     layers = [layer for layer in network._flatten_layers(include_self=False) if not getattr(layer, "layers", None)]
     trainable = sum(int(np.prod(weight.shape)) for weight in network.trainable_weights)
@@ -125,6 +144,9 @@ def test_keras_network_is_as_stated(spec: ModelSpec, variant: Variant) -> None:
     )
     assert facts == stated(variant)
     assert tuple(network.input_shape[1:3]) == size_of(variant)
+    library, _, name = variant.builder.partition(":")
+    if library == "keras":
+        assert_preprocesses_as(getattr(keras.applications, name), network, variant)
     classes = len(labels.load(spec.labels or "").names)
     assert network.output_shape == (None, 1 if spec.task == "binary" else classes)
 
