@@ -16,8 +16,9 @@ from exporters.hub import first_line, reaching
 from exporters.keras_files import brings_its_own_network, load_whole
 from exporters.keras_weights import fill
 from exporters.source import Recipe, arrays_sha256, file_sha256, import_builder
+from exporters.user_code import accepted
 from exporters.weights_file import kind_of
-from runtime.errors import EdgeZooError, InvalidWeights, UnknownName, WeightsUnavailable
+from runtime.errors import EdgeZooError, InvalidInput, InvalidWeights, UnknownName, WeightsUnavailable
 
 _PUBLISHED_CLASSES = 1000
 
@@ -50,18 +51,26 @@ def _constructor(recipe: Recipe) -> Callable[..., Any]:
 
 
 def _build(recipe: Recipe) -> Any:
+    import keras
+
     options: dict[str, Any] = {}
     rule, shape = recipe.preprocess, recipe.input_shape
     if rule is not None:
         options["input_shape"] = (*rule.size, rule.channels)
     elif shape is not None:
         options["input_shape"] = (*shape[1:], shape[0])
-    own = recipe.builder.startswith("keras:")
-    if own:
-        options |= {"weights": None, "classifier_activation": None}
+    constructor = _constructor(recipe)
+    if not recipe.builder.startswith("keras:"):
+        model = constructor(**accepted(constructor, options, classes=recipe.classes))
+        if not isinstance(model, keras.Model):
+            raise InvalidInput(f"builder {recipe.builder!r} returns {type(model).__name__}, not a keras.Model")
+        return model
     if recipe.classes is not None:
-        options["classes" if own else "num_classes"] = recipe.classes
-    return _constructor(recipe)(**options)
+        options["classes"] = recipe.classes
+    try:
+        return constructor(**options, weights=None, classifier_activation=None)
+    except ValueError as error:
+        raise InvalidInput(f"{recipe.builder} cannot be built so: {first_line(error)}") from error
 
 
 # ---- the hub

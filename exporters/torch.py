@@ -114,10 +114,11 @@ def _load(recipe: Recipe, example: Any, transform: Callable[[Path], FloatArray])
     _initialise(model, example)
     weights_sha256 = fill(model, recipe)
     model.eval().requires_grad_(False)
+    network = as_network(model, example, where=recipe.builder)
     if recipe.weights.kind == "none":
         pictures = example if recipe.preprocess is None else _pictures(recipe, transform)
-        enliven(model, pictures, recipe.weights.seed)
-    return as_network(model, example, where=recipe.builder), recipe.builder, weights_sha256
+        enliven(network.model, pictures, recipe.weights.seed)
+    return network, recipe.builder, weights_sha256
 
 
 def _initialise(model: Any, example: Any) -> None:

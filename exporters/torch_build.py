@@ -8,13 +8,11 @@ from typing import Any
 
 from exporters.source import Recipe, import_builder
 from exporters.torch_library import check_timm, check_torchvision
+from exporters.user_code import accepted
 from runtime.errors import InvalidInput
 
 AUXILIARY: dict[str, tuple[str, ...]] = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 """torchvision's networks with classifiers that help training alone, and how the names of their weights begin."""
-
-_CLASSES = ("num_classes", "classes", "n_classes")
-"""What a function may call the number of outputs it is asked for."""
 
 
 def build(recipe: Recipe) -> Any:
@@ -40,25 +38,15 @@ def build(recipe: Recipe) -> Any:
         options = classes if channels == 3 else {**classes, "in_chans": channels}
         return timm.create_model(name, pretrained=False, **options)
     factory = import_builder(recipe.builder)
-    return as_module(factory(**_accepted(factory, recipe.classes)), what=f"builder {recipe.builder!r} returns")
+    return as_module(_made(factory, recipe.classes), what=f"builder {recipe.builder!r} returns")
 
 
-def _accepted(factory: Callable[..., Any], classes: int | None) -> dict[str, int]:
-    """The number of classes by the name that the function has for it; nothing where it takes none."""
+def _made(factory: Callable[..., Any], classes: int | None) -> Any:
     import torch
 
     if isinstance(inspect.unwrap(factory), torch.nn.Module):
         raise InvalidInput("the builder is a network, not a function that makes one: write def build(): return it")
-    try:
-        parameters = inspect.signature(factory).parameters
-    except (TypeError, ValueError):
-        return {}
-    if classes is None:
-        return {}
-    named = next((name for name in _CLASSES if name in parameters), None)
-    if named is None and any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        named = _CLASSES[0]
-    return {named: classes} if named else {}
+    return factory(**accepted(factory, {}, classes=classes))
 
 
 def as_module(value: Any, *, what: str) -> Any:

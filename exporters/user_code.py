@@ -6,6 +6,7 @@ What goes wrong in it is the user's to mend, so it is told in one line with the 
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import sysconfig
 import traceback
@@ -19,6 +20,9 @@ from types import ModuleType
 from typing import Any
 
 from runtime.errors import EdgeZooError, InvalidInput, UnknownName
+
+_CLASSES = ("num_classes", "classes", "n_classes")
+"""What a function may call the number of outputs it is asked for."""
 
 _brought: set[str] = set()
 """Modules that the last file by path brought along. The next one may mean others by the same names."""
@@ -51,6 +55,18 @@ def find(builder: str) -> Callable[..., Any]:
             return found(*arguments, **options)
 
     return call
+
+
+def accepted(factory: Callable[..., Any], options: dict[str, Any], *, classes: int | None) -> dict[str, Any]:
+    """What of ``options`` the factory has parameters for, and the number of classes by its own name for that."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return {}
+    anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    named = next((name for name in _CLASSES if name in parameters), _CLASSES[0] if anything else None)
+    taken = {name: value for name, value in options.items() if anything or name in parameters}
+    return taken | ({named: classes} if named and classes is not None else {})
 
 
 def _import_module(name: str, builder: str) -> ModuleType:

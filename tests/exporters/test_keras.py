@@ -18,6 +18,7 @@ from tests.exporters.keras_support import (
     lenet,
     softmax,
 )
+from zoo.models import MODELS
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("tensorflow")

@@ -152,6 +152,36 @@ def test_classes_and_labels_must_agree(zoo: Zoo, tmp_path: Path) -> None:
     assert (done.code, "have 10 classes" in done.err) == (2, True)
 
 
+KERAS_FACTORY = """
+import keras
+
+def bare():
+    pixels = keras.Input((20, 20, 3))
+    return keras.Model(pixels, keras.layers.Dense(3)(keras.layers.Flatten()(pixels)))
+
+def none():
+    return 5
+"""
+
+
+def test_a_keras_factory_without_parameters(zoo: Zoo, tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(KERAS_FACTORY)
+    options = ["--source", "keras", "--weights", "none", "--preprocess", "tf", "-o", tmp_path / "m.onnx"]
+    done = zoo("export", f"{tmp_path / 'nets.py'}:bare", *options, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["metadata"]["preprocess"]["size"] == [20, 20]  # the network's own
+    refused = zoo("export", f"{tmp_path / 'nets.py'}:none", *options)
+    assert (refused.code, "returns int, not a keras.Model" in refused.err) == (2, True)
+
+
+@pytest.mark.slow
+def test_an_input_that_is_too_small_for_the_network(zoo: Zoo, tmp_path: Path) -> None:
+    for source, says in (("keras", "at least 75x75"), ("torch", "does not run on an input of")):
+        options = ["--source", source, "--weights", "none", "--input-size", "32x32", "-o", tmp_path / "m.onnx"]
+        done = zoo("export", "inception_v3", *options)
+        assert (done.code, says in done.err) == (2, True), done.err
+
+
 @pytest.mark.slow
 def test_a_keras_file_of_one_s_own(zoo: Zoo, tmp_path: Path) -> None:
     import keras
