@@ -53,9 +53,9 @@ def exported(spec: ModelSpec, framework: Framework, folder: Path) -> dict[str, A
         "date": datetime.date.today().isoformat(),
         "versions": {name: _version(name) for name in PACKAGES},
     }
-    said = log.read_text(errors="replace")
-    if os.waitstatus_to_exitcode(status) != 0:
-        return row | {"error": " ".join(said.split())[-400:]}
+    said, code = log.read_text(errors="replace"), os.waitstatus_to_exitcode(status)
+    if code != 0:
+        return row | {"error": f"exit {code}: {' '.join(said.split())[-400:]}"}
     told = json.loads(said)
     parity = told["metadata"]["parity"]
     return row | {

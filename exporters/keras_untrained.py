@@ -13,6 +13,7 @@ from exporters.source import GAIN, LEAST_POWER, UNSETTLED, FloatArray
 def enliven(model: Any, pictures: FloatArray, seed: int) -> None:
     """Change ``model`` in place. pictures: (N, height, width, channels) of its input, a few suffice."""
     import keras
+    import tensorflow as tf
 
     random = np.random.default_rng(seed)
     for variable in model.weights:
@@ -22,17 +23,23 @@ def enliven(model: Any, pictures: FloatArray, seed: int) -> None:
     original = keras.layers.BatchNormalization.call
 
     def scaled(layer: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        _scale(layer, np.asarray(inputs))
+        _scale(layer, inputs)
         return original(layer, inputs, *args, **kwargs)
 
+    @tf.function  # type: ignore[untyped-decorator]  # run eagerly, Keras keeps what every layer gives until the end
+    def run(batch: Any) -> None:
+        model(batch, training=False)
+
     with mock.patch.object(keras.layers.BatchNormalization, "call", scaled):
-        model(pictures, training=False)
+        run(tf.constant(pictures))
 
 
-def _scale(layer: Any, given: FloatArray) -> None:
+def _scale(layer: Any, given: Any) -> None:
     """The power of what comes in, per channel, becomes the variance; the mean keeps its size relative to it."""
+    from keras import ops
+
     channels = layer.axis % given.ndim
-    power = np.square(given).mean(axis=tuple(axis for axis in range(given.ndim) if axis != channels))
-    power = np.maximum(power, LEAST_POWER * power.mean())
+    power = ops.mean(ops.square(given), axis=[axis for axis in range(given.ndim) if axis != channels])
+    power = ops.maximum(power, LEAST_POWER * ops.mean(power))
     layer.moving_variance.assign(power / GAIN**2)
-    layer.moving_mean.assign(layer.moving_mean.numpy() * np.sqrt(power))
+    layer.moving_mean.assign(layer.moving_mean * ops.sqrt(power))
