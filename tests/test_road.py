@@ -85,11 +85,13 @@ def test_every_family_exports(zoo: Zoo, tmp_path: Path, name: str, framework: st
         output for node in model.graph.node for output in node.output
     }
     assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
-    # One weight each for a batch normalisation that is folded, and none lost.
+    # One weight each for a batch normalisation that is folded, and none lost. Swin looks its position biases up in a
+    # table with every pair of places; the file holds what was looked up.
+    room = 1.02 if name.startswith("swin") else 1.01
     facts = spec.sources[framework].facts  # type: ignore[index]
     assert facts is not None
     stored = count(model).parameters
-    assert facts.trainable * 0.97 <= stored <= facts.total * 1.01
+    assert facts.trainable * 0.97 <= stored <= facts.total * room
 
 
 def test_the_record_of_the_full_verification_holds(root: Path) -> None:

@@ -19,6 +19,7 @@ _HALF = "the published file stores 16-bit numbers"
 _HDF5 = "the published HDF5 file spends some kilobytes on the name and header of each of its many small tensors"
 _OTHER = "no count of this network gives it: 5.3 million numbers of 4 bytes are 20 MB, as the weights file is"
 _GIGABYTES = "published as 1.31 GB, in 2^30 bytes, and set down as 1310 MB"
+_BIASES = "published with the small networks behind the position biases, which see no picture and are folded away"
 
 # builder -> figure -> the reason
 REASONS: dict[str, dict[Figure, str]] = {
@@ -26,6 +27,9 @@ REASONS: dict[str, dict[Figure, str]] = {
     "torchvision:inception_v3": {"parameters": _AUXILIARY, "size": _AUXILIARY},
     "torchvision:wide_resnet50_2": {"size": _HALF},
     "torchvision:wide_resnet101_2": {"size": _HALF},
+    "torchvision:swin_v2_t": {"macs": _BIASES},
+    "torchvision:swin_v2_s": {"macs": _BIASES},
+    "torchvision:swin_v2_b": {"macs": _BIASES},
     "keras:EfficientNetB0": {"size": _OTHER},
     "keras:ConvNeXtXLarge": {"size": _GIGABYTES},
     "keras:DenseNet121": {"size": _HDF5},

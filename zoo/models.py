@@ -23,7 +23,7 @@ _HALF = (0.5, 0.5, 0.5)
 def _imagenet(
     *,
     size: int = 224,
-    resize: int = 256,
+    resize: int | tuple[int, int] = 256,
     interpolation: Interpolation = "bilinear",
     mean: tuple[float, ...] = _MEAN,
     std: tuple[float, ...] = _STD,
@@ -262,7 +262,7 @@ MODELS: tuple[ModelSpec, ...] = (
         "keras": _keras("EfficientNetV2B3", Facts(14_467_622, 14_358_406, 225, 3_011_458_816),
             KERAS_INSIDE.at_size(300, 300)),
         "torch": _timm("tf_efficientnetv2_b3.in21k_ft_in1k", Facts(14_467_622, 14_358_406, 225, 1_908_036_640),
-            _imagenet(size=240, resize=266, interpolation="bicubic", mean=_HALF, std=_HALF)),
+            _imagenet(size=240, resize=(266, 266), interpolation="bicubic", mean=_HALF, std=_HALF)),
     }),
     ModelSpec(name="efficientnet_v2_s", aliases=("efficientnet_v2",), paper="arXiv:2104.00298", sources={
         "torch": _torchvision("efficientnet_v2_s", Facts(21_612_360, 21_458_488, 281, 8_365_617_152),
@@ -465,15 +465,15 @@ MODELS: tuple[ModelSpec, ...] = (
             _imagenet(resize=238, interpolation="bicubic")),
     }),
     ModelSpec(name="swin_v2_t", aliases=("swin_v2",), paper="arXiv:2111.09883", sources={
-        "torch": _torchvision("swin_v2_t", Facts(28_351_570, 28_351_570, 118, 5_939_690_496),
+        "torch": _torchvision("swin_v2_t", Facts(28_351_570, 28_351_570, 118, 5_921_028_096),
             _imagenet(size=256, resize=260, interpolation="bicubic")),
     }),
     ModelSpec(name="swin_v2_s", paper="arXiv:2111.09883", sources={
-        "torch": _torchvision("swin_v2_s", Facts(49_737_442, 49_737_442, 226, 11_545_857_024),
+        "torch": _torchvision("swin_v2_s", Facts(49_737_442, 49_737_442, 226, 11_507_841_024),
             _imagenet(size=256, resize=260, interpolation="bicubic")),
     }),
     ModelSpec(name="swin_v2_b", paper="arXiv:2111.09883", sources={
-        "torch": _torchvision("swin_v2_b", Facts(87_930_848, 87_930_848, 226, 20_325_134_336),
+        "torch": _torchvision("swin_v2_b", Facts(87_930_848, 87_930_848, 226, 20_276_289_536),
             _imagenet(size=256, resize=272, interpolation="bicubic")),
     }),
     ModelSpec(name="maxvit_t", aliases=("maxvit",), paper="arXiv:2204.01697", sources={

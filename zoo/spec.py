@@ -22,7 +22,7 @@ class Facts:
         Heads that only help training (GoogLeNet's and Inception v3's auxiliary classifiers) are in neither.
     depth: layers with weights of their own, as Keras Applications counts today: convolutions, dense and
         normalisation layers each, and a Keras SeparableConv2D once where PyTorch builds two layers.
-    macs: multiply-accumulates of convolutions and matrix products for one picture at the row's input size.
+    macs: multiply-accumulates of convolutions and matrix products for one picture more, at the row's input size.
     """
 
     total: int
