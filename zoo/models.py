@@ -12,6 +12,7 @@ from typing import Any
 
 from runtime.errors import UnknownName
 from runtime.metadata import Interpolation, Preprocess
+from zoo.preprocessing import RECIPES
 from zoo.spec import Facts, ModelSpec, Variant
 
 # ---- preprocessing recipes shared by rows
@@ -33,13 +34,10 @@ def _imagenet(
 
 
 # Keras Applications stretch the whole picture (load_img(target_size=...)); antialiased here.
-KERAS_TF = Preprocess(size=(224, 224), resize=(224, 224), mean=(127.5,) * 3, std=(127.5,) * 3)
-KERAS_CAFFE = Preprocess(
-    size=(224, 224), resize=(224, 224), color="BGR", mean=(103.939, 116.779, 123.68), std=(1.0,) * 3
-)
+KERAS_TF, KERAS_CAFFE = RECIPES["tf"], RECIPES["caffe"]
 KERAS_TORCH = Preprocess(size=(224, 224), resize=(224, 224), scale=1 / 255, mean=_MEAN, std=_STD)
 # These networks hold their own Rescaling and Normalization layers.
-KERAS_INSIDE = Preprocess(size=(224, 224), resize=(224, 224), mean=(0.0,) * 3, std=(1.0,) * 3)
+KERAS_INSIDE = RECIPES["0-255"]
 MNIST = Preprocess(size=(28, 28), resize=(28, 28), color="L", scale=1 / 255, mean=(0.1307,), std=(0.3081,))
 
 # ---- a library's variants: what they have in common
