@@ -11,7 +11,7 @@ import numpy as np
 
 from exporters.keras_convert import prepare
 from exporters.keras_files import brings_its_own_network
-from exporters.keras_graph import classifier_input, flat
+from exporters.keras_graph import classifier_input, flat, run
 from exporters.keras_head import as_scores
 from exporters.keras_input import enter, one_input, scales_pixels
 from exporters.keras_model import load_model
@@ -51,8 +51,7 @@ def load(recipe: Recipe) -> Source:
     model, task, labels = as_scores(model, entry, recipe, where=where)
 
     def forward(batch: FloatArray) -> FloatArray:
-        # The artifact takes NCHW, Keras NHWC.
-        return np.asarray(model(batch.transpose(0, 2, 3, 1), training=False), dtype=np.float32)
+        return run(model, batch.transpose(0, 2, 3, 1))  # the artifact takes NCHW, Keras NHWC
 
     below: list[Any] = []  # built when it is first asked for
 
@@ -63,7 +62,7 @@ def load(recipe: Recipe) -> Source:
                 raise InvalidInput(f"{where}: has no layer with weights: there are no features below one")
             below.extend((keras.Model(model.inputs[0], found[0]), found[1]))
         network, space = below
-        values = np.asarray(network(batch.transpose(0, 2, 3, 1), training=False), dtype=np.float32)
+        values = run(network, batch.transpose(0, 2, 3, 1))
         return np.asarray(values.mean(axis=space) if values.ndim == 4 else values.reshape(len(values), -1))
 
     conversion = prepare(model, entry.shape)

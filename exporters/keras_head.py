@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from exporters.keras_graph import flat
+from exporters.keras_graph import flat, run
 from exporters.keras_input import Entry
 from exporters.source import FloatArray, Recipe, Scores, numbered_labels
 from runtime.errors import InvalidInput, InvalidWeights
@@ -37,7 +37,7 @@ def as_scores(model: Any, entry: Entry, recipe: Recipe, *, where: str) -> tuple[
     model = _one_row(model, entry, where)
     outputs = model.output_shape[1]
     pictures = entry.samples()
-    before = np.asarray(model(pictures, training=False), dtype=np.float32)
+    before = run(model, pictures)
     end, tensor = _before_end(model.outputs[0], where)
     task = task_of(end, outputs, recipe, where=where)
     labels = labels_of(task, outputs, recipe, where=where)
@@ -46,7 +46,7 @@ def as_scores(model: Any, entry: Entry, recipe: Recipe, *, where: str) -> tuple[
             refuse_probabilities(before, where=where)
         return model, task, labels
     logits = keras.Model(model.inputs[0], tensor)
-    check_end(end, np.asarray(logits(pictures, training=False), dtype=np.float32), before, where=where)
+    check_end(end, run(logits, pictures), before, where=where)
     return logits, task, labels
 
 

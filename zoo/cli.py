@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from keyword import iskeyword
 
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(args.run(args))
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing half-written was kept", 130)
+        return _interrupted()
     except BrokenPipeError:  # the reader, `head` say, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             import traceback
 
             traceback.print_exc()
+        if any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error)):
+            return _interrupted()
         if isinstance(error, EdgeZooError):
             return _fail(f"error: {error}", error.exit_code)
         if isinstance(error, OSError) and error.filename:
@@ -69,6 +71,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, MemoryError):
             return _fail("error: not enough memory: use a smaller batch or input", 2)
         return _fail(f"internal error: {type(error).__name__}: {error} (-v shows where)", 1)
+
+
+def _interrupted() -> int:
+    return _fail("interrupted; nothing half-written was kept", 130)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what led to it: an import that Ctrl-C breaks off in compiled code is an ImportError."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _fail(message: str, code: int) -> int:

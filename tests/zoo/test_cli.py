@@ -202,6 +202,22 @@ def test_errors_become_one_line(zoo: Zoo, monkeypatch: pytest.MonkeyPatch, error
         assert "Traceback" in zoo("list", "-v").err
 
 
+def test_an_interrupted_import_is_an_interrupt(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(args: object) -> int:
+        # What compiled modules make of Ctrl-C while they are being imported: ImportError("initialization failed").
+        try:
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt as interrupt:
+                raise ImportError("initialization failed") from interrupt
+        except ImportError as error:
+            raise UserError("onnxruntime does not load") from error
+
+    monkeypatch.setattr("zoo.commands.list.run", fail)
+    done = zoo("list")
+    assert (done.code, done.err) == (130, "zoo: interrupted; nothing half-written was kept\n")
+
+
 def test_every_error_knows_its_exit_code() -> None:
     def leaves(kind: type[EdgeZooError]) -> list[type[EdgeZooError]]:
         return [kind, *(leaf for child in kind.__subclasses__() for leaf in leaves(child))]
