@@ -147,11 +147,12 @@ def test_full_disk(zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_in_the_middle_of_an_export(tmp_path: Path) -> None:
-    output = tmp_path / "lenet5.onnx"
-    command = [sys.executable, "-m", "zoo", "export", "lenet5", "--source", "torch", "-o", str(output)]
+    output = tmp_path / "squeezenet1_1.onnx"
+    argv = ["export", "squeezenet1_1", "--source", "torch", "--weights", "none", "-o", str(output)]
+    command = [sys.executable, "-m", "zoo", *argv]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".lenet5.*/*.onnx")) and process.poll() is None and time.monotonic() < deadline:
+    while not list(tmp_path.glob(".squeezenet1_1.*/*.onnx")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)  # until the draft is being verified
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
