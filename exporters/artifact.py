@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import OutputNotWritable
+from runtime.memory import give_back
 from runtime.metadata import Metadata
 
 EXTERNAL_DATA_ABOVE = 2**31 - 2**20
@@ -79,6 +80,7 @@ def write(proto: Any, path: Path) -> None:
         path.with_name(data).unlink(missing_ok=True)  # onnx appends to what is there
         onnx.save_model(proto, path, save_as_external_data=True, location=data, size_threshold=_INLINE_BELOW)
         path.with_name(data).chmod(path.stat().st_mode & 0o777)  # onnx gives it to its owner alone
+        give_back()
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 

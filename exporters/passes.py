@@ -20,6 +20,7 @@ from exporters.pooling import global_pooling, max_pool_padding
 from exporters.shapes import check, infer_shapes
 from exporters.transformers import gelu, layer_normalization
 from runtime.errors import ExportFailed
+from runtime.memory import give_back
 from runtime.metadata import Layout
 
 if TYPE_CHECKING:
@@ -63,7 +64,11 @@ def clean(proto: Any, *, opset: int, batch: int | None, layout: Layout | None = 
         check(model)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportFailed(f"the cleaned graph is not valid ONNX: {str(error).splitlines()[0]}") from error
-    return ir.to_proto(model)
+    cleaned = ir.to_proto(model)
+    for value in model.graph.initializers.values():
+        value.const_value = None  # onnxscript's matchers hold on to the last graph they saw: gigabytes, with weights
+    give_back()
+    return cleaned
 
 
 def explain_layer(proto: Any) -> str | None:

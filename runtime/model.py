@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,16 @@ import numpy.typing as npt
 from runtime.engines import open_session
 from runtime.errors import InferenceFailed, InvalidArtifact, InvalidInput
 from runtime.image import ImageSource, describe_source, is_source, preprocess, preprocess_whole
+from runtime.memory import give_back
 from runtime.metadata import Labels, Metadata, Preprocess, Task
 from runtime.tasks import ANSWERS, METHODS
 from runtime.tasks.classification import Classification
 from runtime.tasks.score_map import ScoreMap, whole_windows
+
+
+class _Input(NamedTuple):
+    name: str
+    shape: list[int | str | None]
 
 
 def load(
@@ -71,7 +77,8 @@ class Model:
         inputs = self._session.get_inputs()
         if len(inputs) != 1:
             raise InvalidArtifact(f"{self.path}: has {len(inputs)} inputs, edgezoo runs models of one")
-        self._input = inputs[0]
+        # onnxruntime's own object would keep the session, and its memory, after close().
+        self._input = _Input(inputs[0].name, inputs[0].shape)
         self._output_names = [output.name for output in self._session.get_outputs()]
         first = self._input.shape[0] if self._input.shape else None
         self.batch_size: int | None = first if isinstance(first, int) else None
@@ -246,6 +253,7 @@ class Model:
     def close(self) -> None:
         """Give the memory back. Running a closed model is an error."""
         self._session = None
+        give_back()
 
     def __enter__(self) -> Self:
         return self

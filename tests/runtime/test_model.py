@@ -115,6 +115,8 @@ def test_wrong_arrays_say_what_is_taken(tiny: Tiny) -> None:
         with pytest.raises(InvalidInput, match=r"takes float32 \['any', 3, 8, 8\], not"):
             model.run(wrong)
     model.close()
+    kept = [value for value in vars(model).values() if type(value).__module__.startswith("onnxruntime")]
+    assert kept == []  # any object of onnxruntime's keeps the session, with its weights
     with pytest.raises(InvalidInput, match="closed"):
         model.run(np.zeros((1, 3, 8, 8), np.float32))
 
