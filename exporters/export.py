@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,6 +21,7 @@ from exporters.top import embedding, fully_convolutional
 from exporters.windows import verify_windows
 from runtime.errors import InvalidInput, ParityError, UnknownName
 from runtime.image import preprocess
+from runtime.memory import give_back
 from runtime.metadata import Metadata, Provenance, Window
 from runtime.model import Model
 
@@ -65,6 +67,8 @@ def export(
         on_step("convert")
         native = min(max(opset, source.opsets.start), source.opsets.stop - 1)
         raw = [source.convert(native, batch)]
+        gc.collect()  # what a converter leaves in circles, gigabytes for a large network
+        give_back()
         on_step("clean")
         # Popped, not held: one copy less of networks of gigabytes.
         scores = to_opset(clean(raw.pop(), opset=native, batch=batch, layout=source.layout), opset)
