@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import tempfile
@@ -15,8 +16,8 @@ from runtime.errors import OutputNotWritable
 from runtime.memory import give_back
 from runtime.metadata import Metadata
 
-EXTERNAL_DATA_ABOVE = 2**31 - 2**20
-"""Bytes. protobuf cannot hold 2 GiB; above this the weights go to NAME.onnx.data beside the file."""
+EXTERNAL_DATA_ABOVE = 2**31 - 2**26
+"""Bytes of weights. protobuf cannot hold 2 GiB, the graph included; above this they go to NAME.onnx.data beside it."""
 
 _INLINE_BELOW = 1024  # bytes of a tensor that stays in the graph even then
 
@@ -89,12 +90,13 @@ def _has_external(proto: Any) -> bool:
 
 
 def _size(proto: Any) -> int:
-    from google.protobuf.message import EncodeError
+    """Bytes of the weights. The proto itself tells its size only by being serialised, gigabytes beside gigabytes."""
+    import onnx
 
-    try:
-        return int(proto.ByteSize())
-    except EncodeError:  # protobuf cannot even tell the size of more than 2 GiB
-        return 2**31
+    return sum(
+        math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        for tensor in proto.graph.initializer
+    )
 
 
 def _flush(path: Path) -> None:
