@@ -13,7 +13,8 @@
     │   ├── InvalidWeights               (ValueError)  keys or shapes that do not fit, or an unsafe file
     │   ├── DeviceUnavailable            (RuntimeError) asked for, not there; never replaced by another
     │   ├── MissingDependency            (ImportError) an extra is not installed, or two wheels clash
-    │   └── OutputNotWritable            (OSError)     read-only folder, full disk
+    │   ├── OutputNotWritable            (OSError)     read-only folder, full disk
+    │   └── QuantizationRefused          (ValueError)  int8 would lose too much, or win nothing
     └── InternalError                    what should have worked did not: exit code 1
         ├── ExportFailed                 (RuntimeError) the framework's exporter gave up
         ├── ParityError                  (RuntimeError) the ONNX file disagrees with its source
@@ -95,6 +96,10 @@ class MissingDependency(UserError, ImportError):
 
 class OutputNotWritable(UserError, OSError):
     """The output cannot be written where it was asked for."""
+
+
+class QuantizationRefused(UserError, ValueError):
+    """The int8 file would not be as good as was asked for, or not faster: none was written."""
 
 
 class ExportFailed(InternalError, RuntimeError):

@@ -156,6 +156,32 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Quantization:
+    """How an int8 file was made of ``calibration`` pictures, and how it compares with its float32 file on ``images``.
+
+    agreement: percent of the same first class. distance: of the logits, norm of the difference over the norm.
+    top1, top5: percent right, (float32, int8), None without labels. time_ratio: of one picture, interleaved medians.
+    """
+
+    scheme: str
+    target: str
+    search: str
+    integer_nodes: int
+    float_nodes: int
+    calibration: int
+    calibration_sha256: str
+    images: int
+    agreement: float
+    distance: float
+    top1: tuple[float, float] | None
+    top5: tuple[float, float] | None
+    time_ratio: float
+    float_ms: float
+    machine: str
+    float_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Metadata:
     """Everything an artifact says of itself.
 
@@ -163,7 +189,7 @@ class Metadata:
     labels: None where the output is not of classes.
     explain_layer: name of the tensor that explanations start from (the last convolutional map).
     scores: whether the classes' scores are logits or have been through softmax or sigmoid.
-    window: of a score map.
+    window: of a score map. quantization: of an int8 file.
     """
 
     name: str
@@ -175,6 +201,7 @@ class Metadata:
     explain_layer: str | None = None
     scores: Literal["logits", "probabilities"] = "logits"
     window: Window | None = None
+    quantization: Quantization | None = None
 
     def __post_init__(self) -> None:
         _require(self.task in get_args(Task), f"task {self.task!r}")
@@ -217,7 +244,9 @@ class Metadata:
         values: dict[str, Any] = {}
         try:
             for field in fields(cls):  # every key: without "scores", probabilities would be read as logits
-                values[field.name] = json.loads(props[_PREFIX + field.name])
+                key = _PREFIX + field.name
+                # Files from before there was quantization do not speak of it.
+                values[field.name] = json.loads(props.get(key, "null") if field.name == "quantization" else props[key])
             for name, part in _PARTS.items():
                 if values[name] is not None:
                     values[name] = _build(part, values[name])
@@ -234,6 +263,7 @@ _PARTS: dict[str, type[Any]] = {
     "provenance": Provenance,
     "parity": Parity,
     "window": Window,
+    "quantization": Quantization,
 }
 
 Part = TypeVar("Part")

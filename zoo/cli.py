@@ -20,6 +20,7 @@ COMMANDS = {
     "show": "show one network of the zoo, or what an .onnx file says of itself",
     "export": "export a trained network to a verified ONNX file",
     "import": "check an ONNX file from elsewhere, and write it with metadata, verified against itself",
+    "quantize": "make an int8 file that is measured to be as accurate and faster, or none",
     "predict": "classify pictures with an ONNX file",
     "eval": "measure top-1, top-5 and speed of an ONNX file on labelled pictures",
     "doctor": "check this machine: versions, devices, cores, clashing packages",

@@ -34,11 +34,14 @@ _LABEL_COLUMNS = (
 )
 
 
+Picture = Path | npt.NDArray[np.uint8]
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """A picture (a path, or uint8 pixels) and the output index that would be right."""
 
-    image: Path | npt.NDArray[np.uint8]
+    image: Picture
     index: int
 
 
@@ -168,3 +171,28 @@ def _index(label: str, labels: Labels, *, where: str) -> int:
         return index_of(label, labels)
     except InvalidInput as error:
         raise InvalidInput(f"{where}: {error}") from error
+
+
+# ---- pictures, with or without labels
+
+
+def open_pictures(data: Path, labels: Labels, *, table: Path | None = None) -> tuple[list[Picture], list[int] | None]:
+    """The pictures at ``data`` and their classes, None where nobody says them.
+
+    data: what ``open_dataset`` takes, or a folder of pictures. table: a CSV of file and label for that folder.
+    Raises InvalidInput saying what is missing or cannot be understood.
+    """
+    if table is not None:
+        samples = open_dataset(table, labels, images=data)
+    elif data.is_dir() and (loose := _loose(data)):
+        return loose, None
+    else:
+        samples = open_dataset(data, labels)
+    return [sample.image for sample in samples], [sample.index for sample in samples]
+
+
+def _loose(folder: Path) -> list[Picture]:
+    """The pictures that lie in a folder without a word on what they show."""
+    if (folder / "labels.csv").is_file() or _idx_images(folder) is not None:
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)

@@ -67,6 +67,19 @@ def steps(names: Sequence[str], *, what: str, verbose: bool) -> Iterator[Callabl
 
 
 @contextmanager
+def advance(*, verbose: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A function to call with what is being done, how much of it is done and how much there is: a bar on stderr."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    with _quiet(verbose) as stream:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        hidden = verbose or not stream.isatty()
+        with Progress(*columns, console=_stderr(stream), transient=True, disable=hidden) as progress:
+            task = progress.add_task("start", total=None)
+            yield lambda what, done, total: progress.update(task, description=what, completed=done, total=total)
+
+
+@contextmanager
 def _quiet(verbose: bool) -> Iterator[TextIO]:
     """Point stdout and stderr, as file descriptors, at a scratch file; gives the real stderr.
 

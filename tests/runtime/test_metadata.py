@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from runtime.errors import InvalidArtifact, InvalidInput, UnsupportedSchema
-from runtime.metadata import Labels, Metadata, Parity, Preprocess, Provenance
+from runtime.metadata import Labels, Metadata, Parity, Preprocess, Provenance, Quantization
 
 names = st.text(min_size=1, max_size=20)
 maybe_text = st.none() | st.text(max_size=20)
@@ -37,6 +37,17 @@ def preprocesses(draw: st.DrawFn) -> Preprocess:
 
 
 @st.composite
+def quantizations(draw: st.DrawFn) -> Quantization:
+    percent = st.floats(0, 100)
+    pair = st.none() | st.tuples(percent, percent)
+    text, count = names, st.integers(0, 1000)
+    return Quantization(
+        *(draw(text) for _ in range(3)), *(draw(count) for _ in range(3)), draw(text), draw(count),
+        draw(percent), draw(percent), draw(pair), draw(pair), draw(percent), draw(percent), draw(text), draw(text),
+    )  # fmt: skip
+
+
+@st.composite
 def metadatas(draw: st.DrawFn) -> Metadata:
     labels = draw(st.lists(names, min_size=1, max_size=5))
     parity = Parity(8, "photos", (1, 3), draw(st.floats(0, 1)), 1e-4)
@@ -55,6 +66,7 @@ def metadatas(draw: st.DrawFn) -> Metadata:
         parity=draw(st.none() | st.just(parity)),
         explain_layer=draw(maybe_text),
         scores=draw(st.sampled_from(["logits", "probabilities"])),
+        quantization=draw(st.none() | quantizations()),
     )
 
 
@@ -62,6 +74,12 @@ def metadatas(draw: st.DrawFn) -> Metadata:
 def test_round_trip(metadata: Metadata) -> None:
     props = metadata.to_props()
     assert all(isinstance(value, str) for value in props.values())
+    assert Metadata.from_props(props) == metadata
+
+
+def test_files_from_before_there_was_quantization_are_read(metadata: Metadata) -> None:
+    props = metadata.to_props()
+    del props["edgezoo.quantization"]
     assert Metadata.from_props(props) == metadata
 
 

@@ -1,0 +1,249 @@
+"""Cross-layer equalisation: every channel of a tensor is scaled to use the whole of the tensor's one grid.
+
+Scaling a channel up where it is made and its weights down where it is read changes nothing in float (Nagel et al.,
+"Data-Free Quantization through Weight Equalization and Bias Correction", 2019), and is a scale per channel inside
+kernels that have one per tensor. It passes through what is homogeneous per channel: ReLU, pooling, sums,
+concatenation, the gating of squeeze-and-excitation. Beyond the paper:
+
+- ReLU6 is not homogeneous. A channel that never reaches the limit may still grow until it does, and no further: then
+  the limit stays where the graph has it, and clips what the calibration pictures do not reach.
+- HardSwish is not either. It becomes x * HardSigmoid(x / k) where ``rescale`` says so, k per channel: one integer
+  multiplication more, worth it on small maps.
+- How far to go is chosen per group of tensors, by the noise that rounding of activations and of weights leaves
+  behind the layers that read it: all the way for depthwise readers, about half for dense ones.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from exporters.quantize.network import Array, Network, attribute
+from exporters.quantize.observe import Observed
+
+_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_SMALLEST = 1e-3  # a channel below this share of the tensor's range counts as that: it is noise
+_HARD_SWISH_KNEE = 3.0  # beyond it HardSwish is 0 or x: the range its input must resolve in any case
+_PASSES = ("Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Identity", "Dropout")
+
+
+@dataclass(slots=True)
+class _Classes:
+    """Channels of tensors that can only be scaled together: ``of[tensor]`` has the class of each of its channels."""
+
+    of: dict[str, Array]
+    frozen: Array  # (classes,) that cannot be scaled
+    reach: Array  # (classes,) the largest share of its tensor's range that the channel takes up
+    most: Array  # (classes,) the largest scale that a limit of the graph allows
+    least: Array  # (classes,) the smallest
+
+
+def equalise(
+    network: Network, seen: dict[str, Observed], *, rescale: Callable[[tuple[int, ...]], bool] = lambda shape: False
+) -> None:
+    """Scale the network's weights, and ``seen`` with them; its outputs stay as they are but for clipped outliers.
+
+    rescale: whether the HardSwish of a tensor of this (1, channels, height, width) is worth a multiplication.
+    """
+    classes = _classes(network, seen, rescale)
+    scales = np.ones(len(classes.reach))
+    for tensors in _groups(classes):
+        if any(network.weighted(reader) for name in tensors for reader in network.readers(name)):
+            _scale(network, seen, classes, tensors, scales)
+    for node in network.nodes:
+        if network.weighted(node):
+            matrix = network.matrix(node)
+            below = scales[classes.of[node.input[0]]].reshape(len(matrix), 1, -1, 1)
+            above = scales[classes.of[node.output[0]]]
+            network.set_matrix(node, matrix / below * above.reshape(*matrix.shape[:2], 1, 1))
+            network.weights[node.input[2]] = (network.weights[node.input[2]] * above).astype(np.float32)
+    for name, item in seen.items():
+        by = scales[classes.of[name]]
+        item.lowest, item.highest, item.mean = item.lowest * by, item.highest * by, item.mean * by
+        item.power = item.power * by**2
+    for node in [node for node in network.nodes if node.op_type == "HardSwish"]:
+        by = scales[classes.of[node.input[0]]]
+        if (by != 1).any():
+            _rescaled_hard_swish(network, node, by, seen)
+
+
+# ---- which channels belong together
+
+
+def _classes(network: Network, seen: dict[str, Observed], rescale: Callable[[tuple[int, ...]], bool]) -> _Classes:
+    starts = np.cumsum([0, *(_channels(item) for item in seen.values())])
+    ids = {
+        name: np.arange(start, start + _channels(item))
+        for (name, item), start in zip(seen.items(), starts, strict=False)
+    }
+    parents = np.arange(starts[-1])
+    frozen: list[str] = [network.input, network.output]
+    limits: dict[str, float] = {}
+    for node in network.nodes:
+        joined = _joined(network, node, seen, rescale)
+        if joined is None:
+            frozen += [name for name in (*network.computed(node), *node.output) if name in ids]
+            continue
+        pairs, held = joined
+        frozen += held
+        if node.op_type == "Clip":
+            limits[node.output[0]] = (network.rectifies(node) or (0, np.inf))[1]
+        for name, target, start in pairs:
+            _join(parents, ids[name], ids[target][start : start + len(ids[name])])
+    roots = np.array([_root(parents, index) for index in range(len(parents))])
+    of = {name: roots[index] for name, index in ids.items()}
+    count = len(parents)
+    classes = _Classes(of, np.zeros(count, bool), np.zeros(count), np.full(count, np.inf), np.zeros(count))
+    for name in frozen:
+        classes.frozen[of[name]] = True
+    for name, item in seen.items():
+        readers, reach = network.readers(name), item.reach
+        if len(readers) == 1 and network.rectifies(readers[0]):
+            continue  # never quantized: what the activation leaves of it is
+        if any(reader.op_type == "HardSwish" for reader in readers):
+            reach = np.maximum(reach, _HARD_SWISH_KNEE)
+        if len(reach) == len(of[name]):
+            np.maximum.at(classes.reach, of[name], reach / max(float(reach.max()), 1e-12))
+        if name in limits:
+            np.minimum.at(classes.most, of[name], limits[name] / np.maximum(reach, 1e-12))
+            classes.least[of[name]] = 1
+    return classes
+
+
+def _joined(
+    network: Network, node: Any, seen: dict[str, Observed], rescale: Callable[[tuple[int, ...]], bool]
+) -> tuple[list[tuple[str, str, int]], list[str]] | None:
+    """(tensor, tensor of at least its channels, first of them) that scale together through a node, and what is held.
+
+    None where a node does not let scales through.
+    """
+    kind, output, terms = node.op_type, node.output[0], network.computed(node)
+    if network.weighted(node):
+        return [], []
+    limits = network.rectifies(node)
+    straight = (
+        kind in _PASSES
+        or (limits is not None and limits[0] == 0)
+        or (kind == "HardSwish" and rescale(seen[output].shape))
+        or (kind in ("Reshape", "Flatten") and seen[terms[0]].shape[:2] == seen[output].shape[:2])
+    )
+    if straight and len(terms) == 1:
+        return [(terms[0], output, 0)], []
+    if len(terms) != len([name for name in node.input if name]):
+        return None
+    shapes = [seen[name].shape for name in terms]
+    if kind == "Add" and len(terms) == 2 and shapes[0] == shapes[1]:
+        return [(name, output, 0) for name in terms], []
+    if kind == "Mul" and len(terms) == 2 and shapes[0] != shapes[1] and seen[output].shape in shapes:
+        through = terms[shapes.index(seen[output].shape)]
+        return [(through, output, 0)], [name for name in terms if name != through]
+    if kind == "Concat" and attribute(node, "axis", None) in (1, 1 - len(seen[output].shape)):
+        starts = np.cumsum([0, *(shape[1] for shape in shapes)])
+        return [(name, output, int(start)) for name, start in zip(terms, starts, strict=False)], []
+    return None
+
+
+def _channels(item: Observed) -> int:
+    return len(item.lowest) if item.lowest.ndim else 1
+
+
+def _root(parents: Array, index: int) -> int:
+    while parents[index] != index:
+        parents[index] = parents[parents[index]]
+        index = int(parents[index])
+    return index
+
+
+def _join(parents: Array, one: Array, other: Array) -> None:
+    for first, second in zip(one, other, strict=True):
+        low, high = sorted((_root(parents, int(first)), _root(parents, int(second))))
+        parents[high] = low
+
+
+def _groups(classes: _Classes) -> Iterable[list[str]]:
+    """Tensors that share a channel that can be scaled, together with those that share one with them."""
+    owners: dict[int, str] = {}
+    leader: dict[str, str] = {}
+
+    def first(name: str) -> str:
+        while leader[name] != name:
+            name = leader[name]
+        return name
+
+    for name, of in classes.of.items():
+        free = [int(one) for one in np.unique(of) if not classes.frozen[one]]
+        if not free:
+            continue
+        leader[name] = name
+        for one in free:
+            leader[first(name)] = first(owners.setdefault(one, name))
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in leader:
+        groups[first(name)].append(name)
+    return groups.values()
+
+
+# ---- how far to scale
+
+
+def _scale(network: Network, seen: dict[str, Observed], classes: _Classes, tensors: list[str], scales: Array) -> None:
+    ours = np.unique(np.concatenate([classes.of[name] for name in tensors]))
+    ours = ours[~classes.frozen[ours]]
+    reach = np.maximum(classes.reach[ours], _SMALLEST)
+    best, lowest = scales[ours], np.inf
+    for power in _POWERS:
+        scales[ours] = np.maximum(np.minimum(reach**-power, classes.most[ours]), classes.least[ours])
+        noise = sum(
+            _noise(network, seen, reader, scales[classes.of[name]])
+            for name in tensors
+            for reader in network.readers(name)
+        )
+        if noise < lowest:
+            best, lowest = scales[ours].copy(), noise
+    scales[ours] = best
+
+
+def _noise(network: Network, seen: dict[str, Observed], node: Any, scales: Array) -> float:
+    """What rounding a node's input and its weights to 8 bits adds to its output, over the power of that."""
+    if not network.weighted(node):
+        return 0.0
+    item, matrix = seen[node.input[0]], network.matrix(node)
+    groups, _, inputs, positions = matrix.shape
+    if groups * inputs != len(scales):
+        return 0.0
+    reach = float((item.reach * scales).max())
+    step = reach / (255 if item.range[0] >= 0 else 127)
+    scaled = matrix / scales.reshape(groups, 1, inputs, 1)
+    by_input = step**2 / 12 * float(np.square(scaled).sum())
+    steps = np.abs(scaled).max(axis=(2, 3)) / 127  # (groups, outputs)
+    power = (item.power * scales**2).reshape(groups, inputs).sum(axis=1) * positions
+    by_weights = float((np.square(steps).sum(axis=1) / 12 * power).sum())
+    return (by_input + by_weights) / max(float(np.sum(seen[node.output[0]].power)), 1e-12)
+
+
+def _rescaled_hard_swish(network: Network, node: Any, scales: Array, seen: dict[str, Observed]) -> None:
+    """k * HardSwish(x) of x * k, as x * k * HardSigmoid(x * k / k)."""
+    from onnx import helper
+
+    given, output = node.input[0], node.output[0]
+    inverse, unscaled, gate = f"{output}::inverse", f"{output}::unscaled", f"{output}::gate"
+    name = node.name or output
+    network.replace(
+        node,
+        [
+            helper.make_node("Mul", [given, inverse], [unscaled], name=f"{name}.unscale"),
+            helper.make_node("HardSigmoid", [unscaled], [gate], name=f"{name}.gate", alpha=1 / 6, beta=0.5),
+            helper.make_node("Mul", [given, gate], [output], name=name),
+        ],
+        {inverse: (1 / scales).astype(np.float32).reshape(1, -1, *[1] * (len(seen[output].shape) - 2))},
+    )
+    one = seen[given]
+    seen[unscaled] = Observed(
+        one.shape, one.lowest / scales, one.highest / scales, one.mean / scales, one.power / scales**2
+    )
+    ones = np.ones(len(scales))
+    seen[gate] = Observed(one.shape, 0 * ones, ones, ones / 2, ones)

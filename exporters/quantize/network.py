@@ -1,0 +1,152 @@
+"""A float network as the quantizer sees it: who makes a tensor, who reads it, and which weights belong where."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+WEIGHTED = ("Conv", "Gemm")
+"""Operators whose second input is a weight of (outputs, inputs, ...) and whose third is a bias."""
+
+
+class Network:
+    """A view of a model that changes only in its weights and, through ``replace``, in single nodes.
+
+    weights: every constant by name. Changed ones reach the model with ``proto()``.
+    """
+
+    def __init__(self, proto: Any) -> None:
+        from onnx import numpy_helper
+
+        self._proto = proto
+        self.weights: dict[str, Array] = {item.name: numpy_helper.to_array(item) for item in proto.graph.initializer}
+        self.input = next(item.name for item in proto.graph.input if item.name not in self.weights)
+        self.output = proto.graph.output[0].name
+        self._index()
+
+    def _index(self) -> None:
+        self.nodes = list(self._proto.graph.node)
+        self._makers = {output: node for node in self.nodes for output in node.output}
+        self._readers: dict[str, list[Any]] = defaultdict(list)
+        for node in self.nodes:
+            for name in dict.fromkeys(node.input):
+                self._readers[name].append(node)
+
+    @property
+    def template(self) -> Any:
+        """The model, its weights as they were."""
+        return self._proto
+
+    def maker(self, tensor: str) -> Any | None:
+        """The node that computes a tensor; None for the input and for constants."""
+        return self._makers.get(tensor)
+
+    def readers(self, tensor: str) -> list[Any]:
+        """The nodes that take a tensor in, each once."""
+        return self._readers[tensor]
+
+    def computed(self, node: Any) -> list[str]:
+        """The inputs of a node that are no constants."""
+        return [name for name in node.input if name and name not in self.weights]
+
+    def constant(self, node: Any, index: int) -> Array | None:
+        """A constant input; None where it is computed or left out."""
+        return self.weights.get(node.input[index]) if index < len(node.input) else None
+
+    def weighted(self, node: Any) -> bool:
+        """Whether a node multiplies one tensor with constant weights and adds a constant bias."""
+        return node.op_type in WEIGHTED and len(node.input) == 3 and self.computed(node) == [node.input[0]]
+
+    def rectifies(self, node: Any) -> tuple[float, float] | None:
+        """The (lowest, highest) value that a Relu or Clip lets through; None for other nodes."""
+        if node.op_type == "Relu":
+            return 0.0, np.inf
+        if node.op_type != "Clip":
+            return None
+        low, high = self.constant(node, 1), self.constant(node, 2)
+        return -np.inf if low is None else float(low), np.inf if high is None else float(high)
+
+    def matrix(self, node: Any) -> Array:
+        """The weights of a weighted node as (groups, outputs per group, inputs per group, kernel positions)."""
+        weights, groups = self.weights[node.input[1]].astype(np.float64), attribute(node, "group", 1)
+        if node.op_type == "Gemm" and not attribute(node, "transB", 0):
+            weights = weights.T
+        return weights.reshape(groups, weights.shape[0] // groups, weights.shape[1], -1)
+
+    def set_matrix(self, node: Any, matrix: Array) -> None:
+        """Put back what ``matrix`` gave, changed."""
+        old = self.weights[node.input[1]]
+        turned = node.op_type == "Gemm" and not attribute(node, "transB", 0)
+        flat = matrix.reshape(old.T.shape).T if turned else matrix.reshape(old.shape)
+        self.weights[node.input[1]] = np.ascontiguousarray(flat, dtype=np.float32)
+
+    def output_axis(self, node: Any) -> int:
+        """The axis of a weighted node's weights that its outputs lie on."""
+        return 1 if node.op_type == "Gemm" and not attribute(node, "transB", 0) else 0
+
+    def replace(self, node: Any, by: Sequence[Any], constants: dict[str, Array]) -> None:
+        """Put nodes in the place of one, and the constants that they need."""
+        place = self.nodes.index(node)
+        self._proto.graph.node.remove(node)
+        for offset, new in enumerate(by):
+            self._proto.graph.node.insert(place + offset, new)
+        self.weights |= constants
+        self._index()
+
+    def proto(self, *, extra_outputs: Sequence[str] = ()) -> Any:
+        """The model with the weights as they are now, giving ``extra_outputs`` behind its own."""
+        import onnx
+        from onnx import numpy_helper
+
+        graph = onnx.helper.make_graph(
+            self.nodes,
+            self._proto.graph.name,
+            list(self._proto.graph.input),
+            [*self._proto.graph.output, *(untyped(name) for name in extra_outputs if name != self.output)],
+            [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in self.weights.items()],
+        )
+        versions = {"opset_imports": list(self._proto.opset_import), "ir_version": self._proto.ir_version}
+        return onnx.helper.make_model(graph, **versions)
+
+
+def attribute(node: Any, name: str, default: Any) -> Any:
+    """An attribute of a node, or what ONNX says it is when it is not there."""
+    from onnx import helper
+
+    return next((helper.get_attribute_value(item) for item in node.attribute if item.name == name), default)
+
+
+def untyped(name: str) -> Any:
+    """A graph output of float32 whose shape onnxruntime works out."""
+    import onnx
+
+    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+
+
+def cut(proto: Any, outputs: Sequence[str]) -> Any:
+    """The part of a model that these tensors need, giving them."""
+    import onnx
+
+    makers = {output: node for node in proto.graph.node for output in node.output}
+    needed, pending = set(), list(outputs)
+    while pending:
+        node = makers.get(pending.pop())
+        if node is not None and node.output[0] not in needed:
+            needed.add(node.output[0])
+            pending.extend(node.input)
+    nodes = [node for node in proto.graph.node if node.output[0] in needed]
+    read = {name for node in nodes for name in node.input}
+    graph = onnx.helper.make_graph(
+        nodes,
+        proto.graph.name,
+        list(proto.graph.input),
+        [untyped(name) for name in outputs],
+        [item for item in proto.graph.initializer if item.name in read],
+    )
+    return onnx.helper.make_model(graph, opset_imports=list(proto.opset_import), ir_version=proto.ir_version)

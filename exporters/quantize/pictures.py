@@ -1,0 +1,54 @@
+"""Calibration pictures as arrays: read again on every pass, so that a thousand of them take no memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from exporters.source import FloatArray
+from runtime.image import ImageSource, preprocess
+from runtime.metadata import Preprocess
+
+_KEPT = 256 * 2**20  # bytes of arrays that are kept from one pass to the next
+
+
+class Pictures:
+    """Pictures and the preprocessing that turns them into the network's input."""
+
+    def __init__(self, sources: Sequence[ImageSource], rule: Preprocess) -> None:
+        self.sources, self.rule = list(sources), rule
+        size = 4 * rule.channels * rule.size[0] * rule.size[1]
+        self._kept: dict[int, FloatArray] = {}
+        self._room = _KEPT // size
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def first(self, count: int) -> Pictures:
+        """The first of the pictures alone."""
+        fewer = Pictures(self.sources[:count], self.rule)
+        fewer._kept = self._kept
+        return fewer
+
+    def batches(self, size: int) -> Iterator[FloatArray]:
+        """(n, channels, height, width), n at most ``size``. Raises InvalidImage."""
+        for start in range(0, len(self.sources), size):
+            yield np.concatenate([self._read(index) for index in range(start, min(start + size, len(self.sources)))])
+
+    def _read(self, index: int) -> FloatArray:
+        if index in self._kept:
+            return self._kept[index]
+        picture = preprocess(self.sources[index], self.rule)
+        if len(self._kept) < self._room:
+            self._kept[index] = picture
+        return picture
+
+    def sha256(self) -> str:
+        """Of the pictures' files, or of their pixels, one after the other."""
+        whole = hashlib.sha256()
+        for source in self.sources:
+            whole.update(Path(source).read_bytes() if isinstance(source, (str, Path)) else np.asarray(source).tobytes())
+        return whole.hexdigest()

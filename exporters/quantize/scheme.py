@@ -1,0 +1,141 @@
+"""The scheme: which nodes run on integers, and the grid of every tensor between them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from exporters.quantize.grids import Grid, Ranges, chosen_range, hard_sigmoid_input, hard_swish_input, spanning
+from exporters.quantize.network import Network, attribute
+from exporters.quantize.observe import Observed
+
+INTEGER = frozenset(
+    "Conv Gemm Add Mul Concat GlobalAveragePool AveragePool MaxPool Sigmoid LeakyRelu HardSwish HardSigmoid "
+    "Reshape Flatten".split()
+)
+"""Operators that onnxruntime has integer kernels for, or that cost nothing on integers."""
+
+_MOVES = ("MaxPool", "Reshape", "Flatten", "Concat")  # one grid before and behind: nothing is computed
+_TAKES_ACTIVATION = ("Conv", "Gemm", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool")
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """chosen: first outputs of the nodes that run on integers. grids: of the tensors they take and make.
+
+    absorbed: activations that the grid of a chosen node's output does the work of: {node's output: activation's}.
+    """
+
+    chosen: frozenset[str]
+    grids: dict[str, Grid]
+    absorbed: dict[str, str]
+
+    def result(self, node: Any) -> str:
+        """The tensor that a node gives, an absorbed activation included."""
+        output: str = node.output[0]
+        return self.absorbed.get(output, output)
+
+
+def candidates(network: Network) -> set[str]:
+    """First outputs of the nodes that can run on integers, without those behind the last weights.
+
+    What stands there (pooling, the last reshape) is small, and rounding it would go into the answer unmended.
+    """
+    found = {node.output[0] for node in network.nodes if node.op_type in INTEGER and _is_integer(network, node)}
+    tensor = network.output
+    while (node := network.maker(tensor)) is not None and not network.weighted(node):
+        found.discard(node.output[0])
+        if len(network.computed(node)) != 1:
+            break
+        tensor = network.computed(node)[0]
+    return found
+
+
+def _is_integer(network: Network, node: Any) -> bool:
+    if node.op_type in ("Conv", "Gemm"):
+        plain = attribute(node, "alpha", 1.0) == attribute(node, "beta", 1.0) == 1.0 and not attribute(
+            node, "transA", 0
+        )
+        return network.weighted(node) and plain
+    if node.op_type == "AveragePool" and attribute(node, "ceil_mode", 0):
+        return False
+    return bool(network.computed(node))
+
+
+def tensors_of(network: Network, chosen: Collection[str]) -> tuple[set[str], dict[str, str]]:
+    """The tensors that need a grid when these nodes run on integers, and the activations that are absorbed."""
+    absorbed = {}
+    for node in network.nodes:
+        before = network.maker(node.input[0]) if network.rectifies(node) and node.input else None
+        if (
+            before is not None
+            and before.output[0] in chosen
+            and before.op_type in _TAKES_ACTIVATION
+            and len(network.readers(node.input[0])) == 1
+            and node.input[0] != network.output
+        ):
+            absorbed[before.output[0]] = node.output[0]
+    needed = set()
+    for node in network.nodes:
+        if node.output[0] in chosen:
+            needed.update(network.computed(node))
+            result = absorbed.get(node.output[0], node.output[0])
+            if result != network.output or node.op_type != "Gemm":  # the last one gives float32
+                needed.add(result)
+    return needed, absorbed
+
+
+def make_scheme(network: Network, seen: dict[str, Observed], chosen: Collection[str], ranges: Ranges) -> Scheme:
+    """The grids for these nodes. ``seen`` holds histograms where ``ranges`` asks for them."""
+    needed, absorbed = tensors_of(network, chosen)
+    leader = {name: name for name in needed}
+
+    def first(name: str) -> str:
+        while leader[name] != name:
+            name = leader[name]
+        return name
+
+    for node in network.nodes:
+        if node.output[0] in chosen and node.op_type in _MOVES:
+            for name in network.computed(node):
+                leader[first(name)] = first(absorbed.get(node.output[0], node.output[0]))
+    together: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(needed):
+        together[first(name)].append(name)
+    grids: dict[str, Grid] = {}
+    for names in together.values():
+        grid = _fixed(network, seen, names, chosen, ranges) or _spanning(seen, names, ranges)
+        grids |= dict.fromkeys(names, grid)
+    for node in network.nodes:  # values between 0 and 1, wherever they were seen
+        if (
+            node.output[0] in chosen
+            and node.op_type == "Sigmoid"
+            and together[first(node.output[0])] == [node.output[0]]
+        ):
+            grids[node.output[0]] = Grid(1 / 256, 0)
+        if node.output[0] in chosen and node.op_type == "HardSigmoid":
+            given, alpha = grids[node.input[0]], attribute(node, "alpha", 0.2)
+            if given == hard_sigmoid_input(alpha, attribute(node, "beta", 0.5)):
+                grids[node.output[0]] = Grid(alpha * given.scale, 0)
+    return Scheme(frozenset(chosen), grids, absorbed)
+
+
+def _fixed(
+    network: Network, seen: dict[str, Observed], names: list[str], chosen: Collection[str], ranges: Ranges
+) -> Grid | None:
+    """The grid of a tensor whose only reader says where it ends."""
+    readers = network.readers(names[0])
+    if len(names) != 1 or len(readers) != 1 or readers[0].output[0] not in chosen:
+        return None
+    if readers[0].op_type == "HardSigmoid":
+        return hard_sigmoid_input(attribute(readers[0], "alpha", 0.2), attribute(readers[0], "beta", 0.5))
+    if readers[0].op_type == "HardSwish":
+        return hard_swish_input(chosen_range(seen[names[0]], ranges)[1])
+    return None
+
+
+def _spanning(seen: dict[str, Observed], names: list[str], ranges: Ranges) -> Grid:
+    ends = [chosen_range(seen[name], ranges) for name in names]
+    return spanning(min(low for low, _ in ends), max(high for _, high in ends))

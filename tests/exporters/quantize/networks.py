@@ -1,0 +1,86 @@
+"""Small networks with everything that the quantizer rewrites, and pictures for them."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from exporters.quantize.pictures import Pictures
+from runtime.metadata import Preprocess
+
+SIDE = 16
+RULE = Preprocess(size=(SIDE, SIDE), resize=(SIDE, SIDE), mean=(0.5,) * 3, std=(0.25,) * 3, scale=1 / 255)
+
+
+class Builder:
+    """Nodes and seeded weights; channels of very different sizes, as trained networks have them."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.random = np.random.default_rng(seed)
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
+
+    def constant(self, name: str, array: Any) -> str:
+        self.weights.append(numpy_helper.from_array(np.asarray(array, np.float32), name))
+        return name
+
+    def add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+        return output
+
+    def conv(self, given: str, output: str, inputs: int, outputs: int, size: int = 1, *, group: int = 1) -> str:
+        fan = inputs // group * size**2
+        spread = np.exp(self.random.normal(size=(outputs, 1, 1, 1)))
+        weight = self.random.normal(size=(outputs, inputs // group, size, size)) * spread * (2 / fan) ** 0.5
+        bias = self.random.normal(size=outputs) * spread.ravel()
+        names = [self.constant(f"{output}.w", weight), self.constant(f"{output}.b", bias)]
+        return self.add("Conv", [given, *names], output, group=group, pads=[size // 2] * 4)
+
+    def gemm(self, given: str, output: str, inputs: int, outputs: int) -> str:
+        weight = self.random.normal(size=(outputs, inputs)) / inputs**0.5
+        names = [self.constant(f"{output}.w", weight), self.constant(f"{output}.b", self.random.normal(size=outputs))]
+        return self.add("Gemm", [given, *names], output, transB=1)
+
+    def model(self, output: str, classes: int) -> Any:
+        given = helper.make_tensor_value_info("input", 1, ["N", 3, SIDE, SIDE])
+        made = helper.make_tensor_value_info(output, 1, ["N", classes])
+        graph = helper.make_graph(self.nodes, "small", [given], [made], self.weights)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+
+def mobile(seed: int = 0) -> Any:
+    """MobileNet's parts: ReLU6, depthwise, a linear residual stream, squeeze-and-excitation, HardSwish, Concat."""
+    net = Builder(seed)
+    net.constant("zero", 0.0)
+    net.constant("six", 6.0)
+    x = net.add("Clip", [net.conv("input", "stem", 3, 8, 3), "zero", "six"], "stem.act")
+    x = net.add("Relu", [net.conv(x, "dw", 8, 8, 3, group=8)], "dw.act")
+    stream = net.conv(x, "pw", 8, 8)
+    x = net.add("HardSwish", [net.conv(stream, "expand", 8, 16)], "expand.act")
+    x = net.add("HardSwish", [net.conv(x, "dw2", 16, 16, 3, group=16)], "dw2.act")
+    gate = net.add("Relu", [net.conv(net.add("GlobalAveragePool", [x], "pool"), "squeeze", 16, 4)], "squeeze.act")
+    gate = net.add("HardSigmoid", [net.conv(gate, "excite", 4, 16)], "gate", alpha=1 / 6, beta=0.5)
+    x = net.conv(net.add("Mul", [x, gate], "se"), "project", 16, 8)
+    stream = net.add("Add", [stream, x], "sum")
+    left = net.add("Relu", [net.conv(stream, "left", 8, 8)], "left.act")
+    right = net.add("Sigmoid", [net.conv(stream, "right", 8, 8)], "right.act")
+    x = net.add(
+        "MaxPool", [net.add("Concat", [left, right], "cat", axis=1)], "max", kernel_shape=[2, 2], strides=[2, 2]
+    )
+    x = net.add("Relu", [net.conv(x, "head", 16, 24)], "head.act")
+    x = net.add("Flatten", [net.add("GlobalAveragePool", [x], "mean")], "flat")
+    return net.model(net.gemm(x, "logits", 24, 10), 10)
+
+
+def pictures(count: int = 24, seed: int = 0) -> Pictures:
+    """Smooth noise, as uint8 arrays."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (count, 4, 4, 3))
+    return Pictures([np.kron(one, np.ones((8, 8, 1))).astype(np.uint8) for one in coarse], RULE)
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """No progress."""

@@ -1,0 +1,52 @@
+"""The guard: what it counts, and what it lets through."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from exporters.quantize.guard import Measured, measure
+from runtime.image import preprocess
+from runtime.model import Model
+from tests.exporters.quantize.networks import silent
+
+
+def measured(**changes: Any) -> Measured:
+    values: dict[str, Any] = {
+        "images": 900, "agreement": 99.0, "distance": 0.05, "top1": (80.0, 79.8), "top5": (95.0, 95.0),
+        "float_ms": 4.0, "int8_ms": 2.0,
+    }  # fmt: skip
+    return Measured(**values | changes)
+
+
+def test_what_passes_and_what_does_not() -> None:
+    assert measured().complaint(0.5) is None
+    assert measured(top1=(80.0, 79.5)).complaint(0.5) is None
+    assert "80.00 to 79.40 %" in (measured(top1=(80.0, 79.4)).complaint(0.5) or "")
+    assert measured(top1=(80.0, 81.0)).complaint(0.0) is None
+    assert "not faster" in (measured(int8_ms=4.0).complaint(0.5) or "")
+    assert measured(top1=None, agreement=96.0).complaint(0.5) is None
+    assert "6.0 % of the answers change" in (measured(top1=None, agreement=94.0).complaint(0.5) or "")
+
+
+@pytest.mark.parametrize("batch", ["batch", 4])
+def test_two_files_are_compared(tiny: Any, tmp_path: Path, batch: int | str) -> None:
+    one = tiny(batch=batch)
+    proto = onnx.load(one)
+    bias = next(item for item in proto.graph.initializer if item.name == "fb")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.array([0, 0, 0, 1e3], np.float32), "fb"))
+    other = tmp_path / "other.onnx"
+    onnx.save(proto, other)
+    images = [np.random.default_rng(seed).integers(0, 256, (12, 12, 3), dtype=np.uint8) for seed in range(10)]
+    with Model(one) as model:
+        pixels = np.concatenate([preprocess(image, model.rule) for image in images])
+        right = [int(np.argmax(model.run(np.repeat(row[None], model.batch_size or 1, axis=0))[0])) for row in pixels]
+    same = measure(one, one, images, right, silent)
+    assert (same.images, same.agreement, same.distance, same.top1) == (10, 100.0, 0.0, (100.0, 100.0))
+    found = measure(one, other, images, right, silent)
+    now = 100 * right.count(3) / 10
+    assert (found.agreement, found.top1, found.top5) == (now, (100.0, now), (100.0, 100.0))
+    assert found.distance > 1
+    assert measure(one, other, images, None, silent).top1 is None

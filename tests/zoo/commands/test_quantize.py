@@ -1,0 +1,95 @@
+"""``zoo quantize``: which pictures it takes, and its one-line errors."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from runtime.metadata import Labels
+from zoo.commands.quantize import split
+from zoo.datasets import open_pictures
+
+
+def write_pictures(folder: Path, count: int) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{index:03}.png" for index in range(count)]
+    for index, path in enumerate(paths):
+        Image.fromarray(np.random.default_rng(index).integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(path)
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("count", "calibration", "ordered", "kept"),
+    [
+        (1000, 100, True, list(range(100))),
+        (1000, 100, False, list(range(0, 1000, 10))),
+        (40, 100, True, list(range(20))),
+        (150, 100, False, [index * 2 for index in range(75)]),
+        (1, 100, True, [0]),
+    ],
+)
+def test_which_are_kept_to_calibrate_on(count: int, calibration: int, ordered: bool, kept: list[int]) -> None:
+    assert split(count, calibration, ordered=ordered) == kept
+
+
+def test_pictures_with_and_without_labels(tmp_path: Path) -> None:
+    labels = Labels(names=("red", "green"))
+    paths = write_pictures(tmp_path / "loose", 3)
+    assert open_pictures(tmp_path / "loose", labels) == (paths, None)
+    table = tmp_path / "table.csv"
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([["file", "label"], ["002.png", "green"], ["000.png", "red"]])
+    assert open_pictures(tmp_path / "loose", labels, table=table) == ([paths[2], paths[0]], [1, 0])
+    (tmp_path / "by class").mkdir()
+    inside = write_pictures(tmp_path / "by class" / "red", 2)
+    assert open_pictures(tmp_path / "by class", labels) == (inside, [0, 0])
+
+
+def test_forced_and_in_json(zoo: Any, tiny: Callable[..., Path], tmp_path: Path) -> None:
+    write_pictures(tmp_path / "loose", 12)
+    output = tmp_path / "small.onnx"
+    done = zoo("quantize", tiny(), "--data", tmp_path / "loose", "--force", "-o", output, "--json")
+    assert done.code == 0, done.err
+    assert "calibrated on 6 pictures: below 32" in done.err
+    assert "measured on 6 pictures: one of them is 16.7 points" in done.err
+    told = json.loads(done.out)
+    assert told["path"] == str(output)
+    assert told["quantization"]["top1"] is None
+    shown = zoo("quantize", tiny(), "--data", tmp_path / "loose", "--force", "-o", output)
+    assert "same answer for " in shown.out
+    assert zoo("show", output).code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "give --data DIR"),
+        (["--data", "nowhere"], "nowhere: no such file or folder"),
+        (["--data", "loose", "--calibration", "0"], "--calibration must be at least 1"),
+        (["--data", "loose", "--target", "z80"], "--target z80: one of auto, x86-vnni"),
+        (["--data", "loose", "-o", "small.txt"], "must end in .onnx"),
+        (["--data", "one"], "one picture"),
+    ],
+)
+def test_errors(
+    zoo: Any,
+    tiny: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_pictures(tmp_path / "loose", 4)
+    write_pictures(tmp_path / "one", 1)
+    before = sorted(tmp_path.rglob("*"))
+    file = tiny()
+    done = zoo("quantize", file, *options)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err.splitlines()[-1]
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, file])
