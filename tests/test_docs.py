@@ -24,6 +24,7 @@ SHORTER = {
     "exporters.architectures.train_lenet5": " --epochs 1",
     "benchmarks/overhead.py": " --rounds 20",
     "benchmarks/catalogue.py": " lenet5 --again",
+    "benchmarks/int8.py": " lenet5 --limit 200",
 }
 
 

@@ -44,7 +44,7 @@ def corrections(
         now = emitted(shifts)
         rounded_means = _means(network, [node], cut(now.proto, [given]), [given], pictures)
         wanted = _mean_output(network.matrix(node), float_means[output])
-        shifts[output] = wanted - _mean_output(now.weights[output], rounded_means[output])
+        shifts[output] = wanted - _mean_output(now.weights[output].matrix(), rounded_means[output])
     progress("bias correction", len(layers), len(layers))
     return shifts
 

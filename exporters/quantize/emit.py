@@ -8,17 +8,31 @@ from typing import Any
 
 import numpy as np
 
-from exporters.quantize.grids import Grid, spanning, weight_grid
+from exporters.quantize.grids import Grid, spanning, weight_grid, with_room_for
 from exporters.quantize.network import Array, Network
 from exporters.quantize.scheme import Scheme
 
 
 @dataclass(frozen=True, slots=True)
+class Rounded:
+    """A node's weights as they are stored: integers (outputs, rest), their scales (outputs,)."""
+
+    integers: Array
+    scales: Array
+    shape: tuple[int, ...]
+
+    def matrix(self) -> Array:
+        """What the node really multiplies with, as ``Network.matrix`` gives it."""
+        product: Array = self.integers * self.scales[:, None].astype(np.float64)
+        return product.reshape(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
 class Quantized:
-    """proto: the QDQ model. weights: what each weighted integer node really multiplies with, as ``matrix`` gives it."""
+    """proto: the QDQ model. weights: of each weighted integer node."""
 
     proto: Any
-    weights: dict[str, Array]
+    weights: dict[str, Rounded]
 
 
 def dequantized(tensor: str) -> str:
@@ -73,7 +87,7 @@ class _Writer:
     constants: dict[str, Array] = field(default_factory=dict)
     integers: dict[str, str] = field(default_factory=dict)  # tensor -> its integers
     floats: dict[str, str] = field(default_factory=dict)  # tensor -> it in float
-    weights: dict[str, Array] = field(default_factory=dict)
+    weights: dict[str, Rounded] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.floats[self.network.input] = self.network.input
@@ -156,12 +170,15 @@ class _Writer:
 
     def _weights(self, node: Any) -> list[str]:
         """Weights as int8 and bias as int32, dequantized: what the integer convolution is recognised by."""
-        matrix, bias = self.network.matrix(node), self.network.weights[node.input[2]].astype(np.float64)
-        bias = bias + self.shifts.get(node.output[0], 0)
+        network, output = self.network, node.output[0]
+        bias = network.weights[node.input[2]].astype(np.float64) + self.shifts.get(output, 0)
         scale = self.scheme.grids[node.input[0]].scale
-        outputs = matrix.reshape(matrix.shape[0] * matrix.shape[1], -1)
-        integers, scales = weight_grid(outputs, bias, scale, bits=self.bits)
-        self.weights[node.output[0]] = (integers * scales[:, None].astype(np.float64)).reshape(matrix.shape)
+        if output not in network.rounded:  # what takes the time in a large network; it does not depend on the scheme
+            matrix = network.matrix(node)
+            network.rounded[output] = weight_grid(matrix.reshape(len(bias), -1), bits=self.bits), matrix.shape
+        grid, parts = network.rounded[output]
+        integers, scales = with_room_for(bias, grid, lambda: network.matrix(node), scale, bits=self.bits)
+        self.weights[output] = Rounded(integers, scales, parts)
         axis, shape = self.network.output_axis(node), self.network.weights[node.input[1]].shape
         stored = integers.reshape(shape[::-1]).T if axis else integers.reshape(shape)
         bias_scales = (np.float32(scale) * scales).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -86,16 +87,38 @@ def chosen_range(item: Observed, ranges: Ranges) -> tuple[float, float]:
     return item.clipped
 
 
-def weight_grid(matrix: Array, bias: Array, input_scale: float, *, bits: int) -> tuple[Array, Array]:
+def weight_grid(matrix: Array, *, bits: int) -> tuple[Array, Array]:
     """Weights as int8 with one scale per output: (integers like ``matrix``, scales in float32 (outputs,)).
 
-    matrix: (outputs, ...). A row far smaller than its bias gets the coarser scale that the bias needs: that is
-    stored in int32 steps of ``input_scale`` times the weights' scale, and would overflow (rows that are all but 0
-    occur in trained networks, and a bias cut off there ruins them).
+    matrix: (outputs, ...).
     """
-    largest = 2 ** (bits - 1) - 1
-    rows = matrix.reshape(len(matrix), -1)
-    scales = np.maximum(np.abs(rows).max(axis=1) / largest, np.abs(bias) / (input_scale * _LARGEST_BIAS))
-    scales = np.maximum(scales, np.finfo(np.float32).tiny).astype(np.float32)
-    integers = np.clip(np.round(rows / scales[:, None].astype(np.float64)), -largest, largest)
-    return integers.astype(np.int8).reshape(matrix.shape), scales
+    rows, largest = matrix.reshape(len(matrix), -1), _largest(bits)
+    scales = np.maximum(np.abs(rows).max(axis=1) / largest, np.finfo(np.float32).tiny).astype(np.float32)
+    return _on(rows, scales, largest).reshape(matrix.shape), scales
+
+
+def with_room_for(
+    bias: Array, grid: tuple[Array, Array], matrix: Callable[[], Array], input_scale: float, *, bits: int
+) -> tuple[Array, Array]:
+    """The ``weight_grid`` of ``matrix()``, coarser in rows that are far smaller than their bias.
+
+    A bias is stored in int32 steps of ``input_scale`` times the weights' scale, and would overflow there: rows that
+    are all but 0 occur in trained networks, and a bias that is cut off in one of them ruins the answer.
+    """
+    integers, scales = grid
+    wanted = (np.abs(bias) / (input_scale * _LARGEST_BIAS)).astype(np.float32)
+    short = wanted > scales
+    if not short.any():
+        return grid
+    integers, scales = integers.copy(), np.maximum(scales, wanted)
+    rows = matrix().reshape(len(bias), -1)[short]
+    integers[short] = _on(rows, scales[short], _largest(bits)).reshape(-1, *integers.shape[1:])
+    return integers, scales
+
+
+def _largest(bits: int) -> int:
+    return int(2 ** (bits - 1) - 1)
+
+
+def _on(rows: Array, scales: Array, largest: int) -> Array:
+    return np.clip(np.round(rows / scales[:, None].astype(np.float64)), -largest, largest).astype(np.int8)

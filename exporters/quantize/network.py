@@ -19,6 +19,8 @@ class Network:
     """A view of a model that changes only in its weights and, through ``replace``, in single nodes.
 
     weights: every constant by name. Changed ones reach the model with ``proto()``.
+    rounded: room for the grid of weighted nodes' weights and the shape of their matrix, by their outputs; a node's is
+        dropped when its weights change.
     """
 
     def __init__(self, proto: Any) -> None:
@@ -26,6 +28,7 @@ class Network:
 
         self._proto = proto
         self.weights: dict[str, Array] = {item.name: numpy_helper.to_array(item) for item in proto.graph.initializer}
+        self.rounded: dict[str, tuple[tuple[Array, Array], tuple[int, ...]]] = {}
         self.input = next(item.name for item in proto.graph.input if item.name not in self.weights)
         self.output = proto.graph.output[0].name
         self._index()
@@ -82,6 +85,7 @@ class Network:
     def set_matrix(self, node: Any, matrix: Array) -> None:
         """Put back what ``matrix`` gave, changed."""
         old = self.weights[node.input[1]]
+        self.rounded.pop(node.output[0], None)
         turned = node.op_type == "Gemm" and not attribute(node, "transB", 0)
         flat = matrix.reshape(old.T.shape).T if turned else matrix.reshape(old.shape)
         self.weights[node.input[1]] = np.ascontiguousarray(flat, dtype=np.float32)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exporters import EXPORTERS
 from exporters.source import Output, Recipe, Scores, Weights, numbered_labels
-from runtime.errors import InvalidInput
+from runtime.errors import InvalidInput, OutputNotWritable
 from runtime.metadata import Labels, Metadata, Preprocess
-from zoo import preprocessing
+from zoo import preprocessing, quantizing
 from zoo.labels import load, read
 from zoo.spec import Framework, ModelSpec, Variant
 from zoo.targets import own_weights, resolve_target
 from zoo.terminal import print_json, steps
 from zoo.weights import framework_of, resolve
+
+if TYPE_CHECKING:
+    from exporters.export import Exported
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,11 +62,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let the weights file run code (pickles, Lambda layers): yours to vouch for",
     )
+    parser.add_argument("--int8", action="store_true", help="quantize it, as `zoo quantize` does, on --data")
+    quantizing.add_arguments(parser, whose="with --int8: ")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Export, verify, write, and say what was verified."""
+    if args.int8:
+        return _as_int8(args)
+    if args.data is not None:
+        raise InvalidInput("--data is for --int8")
+    done = _exported(args, args.output)
+    if args.json:
+        print_json({"path": str(done.path), "bytes": done.bytes, "metadata": asdict(done.metadata)})
+    else:
+        print("\n".join(summary(done.path, done.bytes, done.metadata, done.input_shape)))
+    return 0
+
+
+def _as_int8(args: argparse.Namespace) -> int:
+    """The float32 file is made beside the output, and goes again."""
+    quantizing.require_data(args)
+    folder = args.output.parent if args.output else Path()
+    if not folder.is_dir():
+        raise OutputNotWritable(f"{folder}: no such folder: create it first")
+    with tempfile.TemporaryDirectory(prefix=".int8.", dir=folder) as scratch:
+        exported = _exported(args, Path(scratch, "float.onnx"))
+        output = args.output or Path(f"{exported.metadata.name}_int8.onnx")
+        done = quantizing.make(exported.path, output, args)
+    if args.json:
+        print_json({"path": str(done.path), "bytes": done.bytes, "metadata": asdict(done.metadata)})
+        return 0
+    print(summary(output, done.bytes, exported.metadata, exported.input_shape)[1])
+    quantizing.show(done)
+    return 0
+
+
+def _exported(args: argparse.Namespace, output: Path | None) -> Exported:
     batch = _batch(args.batch)
     shape = preprocessing.input_shape(args.input_size, lengths=(2, 3)) if args.input_size else None
     from exporters.export import STEPS, export
@@ -71,13 +109,8 @@ def run(args: argparse.Namespace) -> int:
         spec, own_labels = resolve_target(args.name, source=args.source, weights=args.weights, trust=args.trust)
         framework, variant = spec.variant(args.source or _framework_for(spec.sources, args.weights))
         recipe = _recipe(args, spec, variant, own_labels, shape)
-        output = args.output or Path(f"{spec.name}.onnx")
-        done = export(recipe, framework, output, opset=args.opset, batch=batch, on_step=begin)
-    if args.json:
-        print_json({"path": str(done.path), "bytes": done.bytes, "metadata": asdict(done.metadata)})
-    else:
-        print("\n".join(summary(done.path, done.bytes, done.metadata, done.input_shape)))
-    return 0
+        output = output or Path(f"{spec.name}.onnx")
+        return export(recipe, framework, output, opset=args.opset, batch=batch, on_step=begin)
 
 
 def _recipe(

@@ -12,6 +12,7 @@ from exporters.quantize.grids import (
     hard_swish_input,
     spanning,
     weight_grid,
+    with_room_for,
 )
 from exporters.quantize.observe import Observed
 
@@ -48,7 +49,7 @@ def test_hard_swish_s_grid_has_its_knees_on_it(high: float) -> None:
 def test_bias_of_a_row_of_next_to_no_weights_fits_int32() -> None:
     # The scale such a row would get makes its bias overflow: 0.5 / (0.02 * 1e-12 / 127) is 3e15.
     matrix, bias = np.array([[1e-12, 0.0], [0.3, -0.6]]), np.array([0.5, 0.5])
-    integers, scales = weight_grid(matrix, bias, 0.02, bits=8)
+    integers, scales = with_room_for(bias, weight_grid(matrix, bits=8), lambda: matrix, 0.02, bits=8)
     stored = np.round(bias / (0.02 * scales.astype(np.float64)))
     assert np.abs(stored).max() < 2**31
     np.testing.assert_allclose(stored * 0.02 * scales, bias, rtol=1e-3)
@@ -58,7 +59,7 @@ def test_bias_of_a_row_of_next_to_no_weights_fits_int32() -> None:
 @pytest.mark.parametrize(("bits", "largest"), [(8, 127), (7, 63)])
 def test_weights_of_fewer_bits(bits: int, largest: int) -> None:
     matrix = np.random.default_rng(0).normal(size=(4, 9))
-    integers, scales = weight_grid(matrix, np.zeros(4), 0.1, bits=bits)
+    integers, scales = weight_grid(matrix, bits=bits)
     assert np.abs(integers).max(axis=1).tolist() == [largest] * 4
     assert np.abs(integers * scales[:, None] - matrix).max() <= scales.max() / 2 * 1.001
 

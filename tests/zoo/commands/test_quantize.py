@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from runtime.metadata import Labels
-from zoo.commands.quantize import split
 from zoo.datasets import open_pictures
+from zoo.quantizing import split
 
 
 def write_pictures(folder: Path, count: int) -> list[Path]:
@@ -63,6 +63,33 @@ def test_forced_and_in_json(zoo: Any, tiny: Callable[..., Path], tmp_path: Path)
     shown = zoo("quantize", tiny(), "--data", tmp_path / "loose", "--force", "-o", output)
     assert "same answer for " in shown.out
     assert zoo("show", output).code == 0
+
+
+def test_export_and_quantize_in_one(zoo: Any, root: Path, tmp_path: Path) -> None:
+    output, digits = tmp_path / "small.onnx", root / "exporters" / "samples" / "digits"
+    done = zoo("export", "lenet5", "--int8", "--data", digits, "--force", "-o", output)
+    assert done.code == 0, done.err
+    assert "verified against torch" in done.out
+    assert "same answer for 100.00 % of 5 pictures" in done.out
+    assert list(tmp_path.iterdir()) == [output]
+    told = json.loads(zoo("show", output, "--json").out)
+    assert told["quantization"]["calibration"] == 5
+    assert told["provenance"]["weights"] == "bundled"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--int8"], "give --data DIR"),
+        (["--data", "."], "--data is for --int8"),
+        (["--int8", "--data", "none"], "none"),
+    ],
+)
+def test_export_errors(zoo: Any, tmp_path: Path, options: list[str], message: str) -> None:
+    done = zoo("export", "lenet5", *options, "-o", tmp_path / "small.onnx")
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,210 @@
+"""int8 beside float32: edgezoo's, onnxruntime's own, and NNCF's when it is installed.
+
+    uv run python benchmarks/int8.py --data DATA [--json benchmarks/results/int8.json] [ROW ...]
+
+DATA is a folder with `photos/` and its `labels.csv` (ImageNet indices), `mnist/`, `cifar10/` and `weights/`; a row
+whose weights are not there is untrained, and tells of speed alone. The first 100 pictures calibrate, the others
+measure. Every file of a row is timed in one interleaved run, one picture at a time. Stock is
+`onnxruntime.quantization.quantize_static` after its own pre-processing: QDQ, unsigned activations, signed weights
+per channel, with min-max and with percentile ranges. NNCF is `nncf.quantize` with its mixed preset.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exporters.quantize.road import quantize
+from exporters.quantize.timing import milliseconds
+from runtime.image import preprocess
+from runtime.machine import report
+from runtime.model import Model
+from zoo.datasets import open_dataset
+from zoo.terminal import print_table, track
+
+CALIBRATION = 100
+
+Batch = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """target: what `zoo export` takes. weights: in DATA, None for bundled ones. pictures: in DATA."""
+
+    target: str
+    weights: str | None
+    pictures: str = "photos"
+
+
+ROWS = {
+    "mobilenet_v2": Row("mobilenet_v2", "weights/mobilenet_v2_torchvision.pth"),
+    "squeezenet1_1": Row("squeezenet1_1", "weights/squeezenet1_1_onnxzoo.pth"),
+    "mobilenet_v3_small": Row("timm:tf_mobilenetv3_small_100", "weights/tf_mobilenetv3_small_100_timm.pth"),
+    "lenet5": Row("lenet5", None, "mnist"),
+    "resnet50": Row("resnet50", "none"),
+    "mobilenet_v3_large": Row("mobilenet_v3_large", "none"),
+    "efficientnet_b0": Row("efficientnet_b0", "none"),
+    "inception_v3": Row("inception_v3", "none"),
+    "mobilenet_v1": Row("mobilenet_v1", "none"),
+}
+
+
+def export(row: Row, data: Path, folder: Path) -> tuple[Path, bool]:
+    """The float32 file, and whether it is trained."""
+    weights = data / row.weights if row.weights and row.weights != "none" else None
+    trained = row.weights is None or (weights is not None and weights.is_file())
+    chosen = "bundled" if row.weights is None else str(weights) if trained else "none"
+    output = folder / "float.onnx"
+    argv = [sys.executable, "-m", "zoo", "export", row.target, "--weights", chosen, "-o", str(output)]
+    subprocess.run(argv, check=True, capture_output=True)
+    return output, trained
+
+
+def stock(method: str) -> Callable[[Path, list[Batch], Path], None]:
+    """onnxruntime's own static quantization."""
+
+    def make(file: Path, calibration: list[Batch], output: Path) -> None:
+        from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+
+        class Reader:
+            def __init__(self) -> None:
+                self.left: Iterator[Batch] = iter(calibration)
+
+            def get_next(self) -> dict[str, Batch] | None:
+                batch = next(self.left, None)
+                return None if batch is None else {"input": batch}
+
+        ready = output.with_suffix(".ready.onnx")
+        quant_pre_process(file, ready, skip_symbolic_shape=True)
+        quantize_static(
+            ready,
+            output,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            calibrate_method=getattr(CalibrationMethod, method),
+        )
+
+    return make
+
+
+def nncf_mixed(file: Path, calibration: list[Batch], output: Path) -> None:
+    """NNCF's post-training quantization."""
+    import nncf
+    import onnx
+
+    data = nncf.Dataset(calibration, lambda batch: {"input": batch})
+    made = nncf.quantize(onnx.load(file), data, preset=nncf.QuantizationPreset.MIXED, subset_size=len(calibration))
+    onnx.save(made, output)
+
+
+PEERS: dict[str, Callable[[Path, list[Batch], Path], None]] = {
+    "stock min-max": stock("MinMax"),
+    "stock percentile": stock("Percentile"),
+    **({"NNCF mixed": nncf_mixed} if importlib.util.find_spec("nncf") else {}),
+}
+
+
+def compare(name: str, row: Row, data: Path, limit: int | None) -> list[dict[str, Any]]:
+    """One row of the benchmark: float32, ours and the peers."""
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        file, trained = export(row, data, folder)
+        with Model(file) as model:
+            samples = open_dataset(data / row.pictures, model.labels, limit=limit)
+            rule = model.rule
+        few = min(CALIBRATION, len(samples) // 2)
+        kept, rest = samples[:few], samples[few:]
+        start = time.perf_counter()
+        images = [sample.image for sample in kept], [sample.image for sample in rest]
+        quantize(file, folder / "ours.onnx", *images, [sample.index for sample in rest], force=True)
+        files, seconds = {"float32": file, "edgezoo": folder / "ours.onnx"}, {"edgezoo": time.perf_counter() - start}
+        calibration = [preprocess(sample.image, rule) for sample in kept]
+        for peer, make in PEERS.items():
+            start = time.perf_counter()
+            try:
+                with contextlib.redirect_stdout(sys.stderr):
+                    make(file, calibration, folder / f"{peer}.onnx")
+            except Exception as error:  # noqa: BLE001 - a peer that gives up is a result too
+                print(f"{name}: {peer}: {type(error).__name__}: {error}", file=sys.stderr)
+                continue
+            files[peer], seconds[peer] = folder / f"{peer}.onnx", time.perf_counter() - start
+        times = dict(zip(files, milliseconds([str(path) for path in files.values()], calibration[0]), strict=True))
+        pixels = np.concatenate([preprocess(sample.image, rule) for sample in rest])
+        answers = {kind: _answers(path, pixels) for kind, path in files.items()}
+        right = np.array([sample.index for sample in rest])
+        return [
+            {
+                "row": name,
+                "file": kind,
+                "trained": trained,
+                "images": len(rest),
+                "top1": round(100 * float((answers[kind] == right).mean()), 2),
+                "agreement": round(100 * float((answers[kind] == answers["float32"]).mean()), 2),
+                "milliseconds": round(times[kind], 3),
+                "ratio": round(times[kind] / times["float32"], 3),
+                "megabytes": round(path.stat().st_size / 1e6, 2),
+                "seconds_to_make": round(seconds.get(kind, 0.0), 1),
+            }
+            for kind, path in files.items()
+        ]
+
+
+def _answers(file: Path, pixels: Batch) -> npt.NDArray[np.int64]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return np.concatenate(
+        [session.run(None, {name: pixels[start : start + 10]})[0].argmax(axis=1) for start in range(0, len(pixels), 10)]
+    )
+
+
+def main() -> int:
+    """Run the rows, print the table, keep the record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)} (default: all)")
+    parser.add_argument("--data", type=Path, required=True, help="the measuring data")
+    parser.add_argument("--limit", type=int, help="pictures of each dataset, calibration included (default: all)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to keep the record")
+    args = parser.parse_args()
+    machine, done = report(), []
+    for name in track(args.rows or list(ROWS), what="comparing", total=len(args.rows or ROWS)):
+        done += compare(name, ROWS[name], args.data, args.limit)
+    columns = ("row", "file", "top-1 %", "same answer %", "ms", "of float32", "MB", "made in s")
+    keys = ("row", "file", "top1", "agreement", "milliseconds", "ratio", "megabytes", "seconds_to_make")
+    print_table(None, columns, [[str(row[key]) for key in keys] for row in done], right=set(columns[2:]))
+    if args.json:
+        packages = ("edgezoo", "onnxruntime-gpu", "onnx", "torch", "nncf")
+        record = {
+            "date": datetime.date.today().isoformat(),
+            "machine": {"cpu": machine.cpu, "cores": machine.cores_usable, "platform": machine.platform},
+            "versions": {name: version(name) for name in packages if name != "nncf" or "NNCF mixed" in PEERS},
+            "rows": done,
+        }
+        args.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
