@@ -180,6 +180,12 @@ def _answers(file: Path, pixels: Batch) -> npt.NDArray[np.int64]:
     )
 
 
+def _others(file: Path, names: set[str]) -> list[dict[str, Any]]:
+    """What an earlier run found of other rows."""
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.is_file() else []
+    return [row for row in rows if row["row"] not in names]
+
+
 def main() -> int:
     """Run the rows, print the table, keep the record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -200,7 +206,7 @@ def main() -> int:
             "date": datetime.date.today().isoformat(),
             "machine": {"cpu": machine.cpu, "cores": machine.cores_usable, "platform": machine.platform},
             "versions": {name: version(name) for name in packages if name != "nncf" or "NNCF mixed" in PEERS},
-            "rows": done,
+            "rows": [*_others(args.json, {row["row"] for row in done}), *done],
         }
         args.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return 0

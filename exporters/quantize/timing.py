@@ -11,31 +11,39 @@ import numpy as np
 from exporters.source import FloatArray
 from runtime.engines import open_session
 
-_WARM_UP = 5
-_MOST_ROUNDS = 60
-_LEAST_ROUNDS = 12
+_SETTLE_S = 0.005
+"""Of each turn, not counted: onnxruntime's threads of the model before spin on for a while, on this one's cores."""
+
+_SETTLE_RUNS = 2
+_RUNS = 4  # of a turn, that are counted
+_MOST_TURNS = 15
+_LEAST_TURNS = 4
 
 
-def milliseconds(models: Sequence[bytes | str], picture: FloatArray, *, budget_s: float = 4.0) -> list[float]:
+def milliseconds(models: Sequence[bytes | str], picture: FloatArray, *, budget_s: float = 6.0) -> list[float]:
     """The median time of one run of each model.
 
-    budget_s: seconds for all of them together; what is slow is run less often, at least a dozen times.
+    budget_s: seconds for all of them together; what is slow has fewer turns, at least four.
     """
     sessions = [open_session(model) for model in models]
     name = sessions[0].get_inputs()[0].name
     samples: list[list[float]] = [[] for _ in sessions]
     start = time.perf_counter()
-    for turn in range(_WARM_UP + _MOST_ROUNDS):
-        if turn >= _WARM_UP + _LEAST_ROUNDS and time.perf_counter() - start > budget_s:
+    for turn in range(_MOST_TURNS):
+        if turn >= _LEAST_TURNS and time.perf_counter() - start > budget_s:
             break
         for session, taken in zip(sessions, samples, strict=True):
-            begin = time.perf_counter()
-            session.run(None, {name: picture})
-            taken.append(time.perf_counter() - begin)
-    return [1000 * float(np.median(taken[_WARM_UP:])) for taken in samples]
+            taken += _turn(session, {name: picture})
+    return [1000 * float(np.median(taken)) for taken in samples]
 
 
-def ratio(model: Any, against: Any, picture: FloatArray) -> float:
-    """How long the first takes as a share of the second."""
-    first, second = milliseconds([model, against], picture)
-    return first / second
+def _turn(session: Any, feed: dict[str, FloatArray]) -> list[float]:
+    begin, runs, taken = time.perf_counter(), 0, []
+    while runs < _SETTLE_RUNS or time.perf_counter() - begin < _SETTLE_S:
+        session.run(None, feed)
+        runs += 1
+    for _ in range(_RUNS):
+        start = time.perf_counter()
+        session.run(None, feed)
+        taken.append(time.perf_counter() - start)
+    return taken

@@ -81,7 +81,7 @@ def test_what_cannot_be_quantized(
 
 @pytest.mark.slow
 def test_real_weights_keep_their_answers(zoo: Any, tmp_path: Path, shared_data: Path) -> None:
-    """The best stock recipe of onnxruntime agrees on 93.8 % of 900 photos here, NNCF on 91.7 %."""
+    """onnxruntime's own recipe with min-max ranges agrees on 92.6 % of 900 photos here (benchmarks/int8.py)."""
     weights, output = shared_data / "weights" / "squeezenet1_1_onnxzoo.pth", tmp_path / "float.onnx"
     assert zoo("export", "squeezenet1_1", "--weights", weights, "-o", output).code == 0
     photos, table = shared_data / "photos", tmp_path / "some.csv"
@@ -91,7 +91,9 @@ def test_real_weights_keep_their_answers(zoo: Any, tmp_path: Path, shared_data: 
     assert done.code == 0, done.err
     record = json.loads(done.out)["quantization"]
     assert (record["calibration"], record["images"]) == (100, 300)
-    assert record["agreement"] >= 94
+    # Which of the ways is taken hangs on times, and the answers to 300 photos on that; the distance hardly does.
+    assert record["agreement"] >= 92.6
+    assert record["distance"] <= 0.022
     told = zoo("eval", tmp_path / "int8.onnx", table, "--images", photos, "--skip", 100, "--json")
     assert json.loads(told.out)["top1"] == pytest.approx(record["top1"][1], abs=0.4)  # a photo: other batches
 
