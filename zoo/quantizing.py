@@ -59,10 +59,12 @@ def make(file: Path, output: Path, args: argparse.Namespace, *, table: Path | No
 
 
 def require_data(args: argparse.Namespace) -> Path:
-    """The pictures' place. Raises InvalidInput where none was given."""
+    """The pictures' place. Raises InvalidInput where none was given, or there is none."""
     if args.data is None:
         raise InvalidInput("int8 needs pictures to take the ranges of activations from: give --data DIR")
     data: Path = args.data
+    if not data.exists():  # said before a network is built for nothing
+        raise InvalidInput(f"{data}: no such file or folder")
     return data
 
 

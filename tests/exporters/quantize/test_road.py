@@ -32,6 +32,7 @@ def own_answers(file: Path, images: list[Any]) -> list[int]:
         return [int(scores.argmax()) for scores in model.scores_many(images, batch_size=1)]
 
 
+@pytest.mark.slow
 def test_a_forced_file_says_how_it_was_made(mobile_file: Path, tmp_path: Path) -> None:
     calibration, held_out = pictures(32).sources, pictures(40, seed=1).sources
     right, output = own_answers(mobile_file, held_out), tmp_path / "int8.onnx"
@@ -54,6 +55,7 @@ def test_a_forced_file_says_how_it_was_made(mobile_file: Path, tmp_path: Path) -
         quantize(output, tmp_path / "again.onnx", calibration, held_out, right)
 
 
+@pytest.mark.slow
 def test_a_refusal_writes_nothing(mobile_file: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
     with pytest.raises(QuantizationRefused, match=r"top-1 (falls|rises)? ?from|not faster") as refusal:

@@ -65,6 +65,7 @@ def test_forced_and_in_json(zoo: Any, tiny: Callable[..., Path], tmp_path: Path)
     assert zoo("show", output).code == 0
 
 
+@pytest.mark.slow
 def test_export_and_quantize_in_one(zoo: Any, root: Path, tmp_path: Path) -> None:
     output, digits = tmp_path / "small.onnx", root / "exporters" / "samples" / "digits"
     done = zoo("export", "lenet5", "--int8", "--data", digits, "--force", "-o", output)
