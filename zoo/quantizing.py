@@ -36,7 +36,9 @@ def make(file: Path, output: Path, args: argparse.Namespace, *, table: Path | No
 
     with load(file) as model:
         pictures, answers = open_pictures(require_data(args), model.labels, table=table)
-    kept = split(len(pictures), args.calibration, ordered=table is not None or (args.data / "labels.csv").is_file())
+    # A table, and a file of pictures, have an order that somebody chose.
+    ordered = table is not None or args.data.is_file() or (args.data / "labels.csv").is_file()
+    kept = split(len(pictures), args.calibration, ordered=ordered)
     rest = sorted(set(range(len(pictures))) - set(kept))
     if not rest:
         raise InvalidInput(f"{args.data}: one picture: some are to calibrate on, and others to measure on")

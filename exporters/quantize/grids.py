@@ -14,8 +14,8 @@ from exporters.quantize.observe import Observed
 Ranges = Literal["whole", "clipped"]
 """whole: all that calibration saw. clipped: less, where that makes the mean cubed error of the values smaller.
 
-Cubed: outliers carry the answer more than their number says; squares clip them too far (mobilenet_v2 loses a
-quarter more of its logits' accuracy), fourth powers hardly clip.
+Cubed: outliers carry the answer more than their number says. With squares, which clip more of them, mobilenet_v2's
+logits are 0.106 apart from float's, with cubes 0.072, with fourth powers 0.073 (900 photos, 2026-11-21).
 """
 
 _UPPER = np.linspace(0.3, 1.0, 24)  # shares of the range that "clipped" tries at either end

@@ -14,7 +14,7 @@ from exporters.quantize.observe import Progress
 from exporters.quantize.pictures import Pictures
 from exporters.quantize.search import Way, ways
 from exporters.quantize.targets import TARGETS, this_machine
-from runtime.errors import InvalidInput, QuantizationRefused
+from runtime.errors import InvalidInput, ParityError, QuantizationRefused
 from runtime.image import ImageSource
 from runtime.machine import report
 from runtime.metadata import Metadata, Quantization
@@ -28,9 +28,9 @@ _TASKS = ("classification", "binary")
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """path: None when nothing was written. refused: why not to ship it, also where ``force`` wrote it all the same."""
+    """refused: why not to ship the file, where ``force`` wrote it all the same; None for a good one."""
 
-    path: Path | None
+    path: Path
     bytes: int
     metadata: Metadata
     measured: Measured
@@ -53,7 +53,8 @@ def quantize(
 ) -> Done:
     """Write ``output`` if it is faster than ``file`` and loses no more than ``max_drop`` points of top-1.
 
-    calibration: pictures that ranges are taken from. held_out: others, to measure on; answers: their classes.
+    calibration: pictures that ranges are taken from. held_out: others, to measure on; answers: their classes. Up to
+        three ways are measured on them, and the first that holds is taken: a little luck is in the figures.
     target: a row of TARGETS, or "auto" for this machine. force: write it whatever was measured.
 
     Raises InvalidInput for a file or pictures that cannot be used, QuantizationRefused with the figures where the
@@ -72,7 +73,7 @@ def quantize(
         tried = ways(proto, pictures, TARGETS[chosen], progress)
         best: tuple[Way, Measured] | None = None
         for way in _worth_measuring(tried):
-            _write(way, _recorded(metadata, file, way, None, pictures, chosen), draft)
+            _write(way, metadata, draft)
             measured = measure(file, draft, held_out, answers, progress)
             if best is None or measured.drop < best[1].drop:
                 best = way, measured
@@ -88,7 +89,7 @@ def quantize(
         _write(way, told, draft)
         with Model(draft) as model:
             if model.metadata != told:
-                raise InvalidInput(f"{output}: does not read back as it was written")
+                raise ParityError(f"{output}: does not read back as it was written")
         size = draft.stat().st_size
     return Done(output, size, told, measured, tried, way, refused)
 
@@ -111,10 +112,8 @@ def _usable(model: Model) -> Metadata:
 
 
 def _recorded(
-    metadata: Metadata, file: Path, way: Way, measured: Measured | None, pictures: Pictures, target: str
+    metadata: Metadata, file: Path, way: Way, measured: Measured, pictures: Pictures, target: str
 ) -> Metadata:
-    if measured is None:
-        return metadata
     machine = report()
     record = Quantization(
         scheme=f"int8 QDQ, {TARGETS[target].weight_bits}-bit weights per channel",

@@ -29,8 +29,7 @@ from exporters.quantize.timing import milliseconds
 
 _FRONTS = (0, 1, 2, 3, 5, 6, 8)  # layers with weights that may stay in float before the first integer one
 _SMALL_MAP = 20 * 20  # places; where one more multiplication of HardSwish takes next to no time
-_CORRECTED_ON = 48  # pictures for the bias correction: means settle soon
-_ERROR_ON = 48  # pictures for the error of a way
+_FEW = 48  # pictures for the histograms, the bias correction and the error of a way: they settle soon
 _RANKED_ON = 24  # pictures for the error without each layer
 _SPARED = (2, 5)  # how many of the most sensitive layers return to float
 
@@ -73,7 +72,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """The network as it is quantized, what its tensors hold, and the nodes to run on integers."""
+    """The network as it is quantized, and what its tensors hold."""
 
     network: Network
     seen: dict[str, Observed]
@@ -87,15 +86,14 @@ def ways(proto: Any, pictures: Pictures, target: Target, progress: Progress) -> 
     picture = next(pictures.batches(1))
     forms = list(_forms(proto, seen))
     front = _fastest_front(proto, forms[0], target, picture, progress)
-    few = pictures.first(_ERROR_ON)
+    few = pictures.first(_FEW)
     wanted = _logits(proto, original.output, few)
     found: list[tuple[_Form, Way, dict[str, Array]]] = []
 
     def attempt(form: _Form, ranges: Ranges, spared: tuple[str, ...]) -> None:
         chosen = _behind(form.network, front) - set(spared)
         scheme = make_scheme(form.network, form.seen, chosen, ranges)
-        fewer = pictures.first(_CORRECTED_ON)
-        shifts = corrections(form.network, scheme, lambda s: _emitted(form, scheme, target, s), fewer, progress)
+        shifts = corrections(form.network, scheme, lambda s: _emitted(form, scheme, target, s), few, progress)
         made = _emitted(form, scheme, target, shifts).proto
         error = _distance(_logits(made, original.output, few), wanted)
         floats = len(form.network.nodes) - len(chosen)

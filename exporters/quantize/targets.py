@@ -13,13 +13,12 @@ class Target:
 
     weight_bits: int
     signed: bool
-    why: str
 
 
 TARGETS: dict[str, Target] = {
-    "x86-vnni": Target(8, False, "unsigned activations, signed weights: the fast kernels of AVX-VNNI and AVX512-VNNI"),
-    "x86": Target(7, False, "without VNNI two products of 8 bits are summed in 16, and overflow: weights of 7 bits"),
-    "arm64": Target(8, True, "signed activations, signed weights: the dot product instructions"),
+    "x86-vnni": Target(8, signed=False),  # unsigned times signed: the fast kernels of AVX-VNNI and AVX512-VNNI
+    "x86": Target(7, signed=False),  # without VNNI two products of 8 bits are summed in 16, and overflow
+    "arm64": Target(8, signed=True),  # signed times signed: the dot product instructions
 }
 
 
