@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -29,12 +29,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporters.quantize.road import quantize
+from exporters.quantize.road import Trial, quantize
 from exporters.quantize.timing import milliseconds
 from runtime.image import preprocess
 from runtime.machine import report
+from runtime.metadata import Labels
 from runtime.model import Model
-from zoo.datasets import open_dataset
+from zoo.datasets import Sample, open_dataset
 from zoo.terminal import print_table, track
 
 CALIBRATION = 100
@@ -44,17 +45,28 @@ Batch = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """target: what `zoo export` takes. weights: in DATA, None for bundled ones. pictures: in DATA."""
+    """target and options: what `zoo export` takes. weights: in DATA, None for its own. pictures: in DATA."""
 
     target: str
     weights: str | None
     pictures: str = "photos"
+    options: tuple[str, ...] = ()
 
 
 ROWS = {
     "mobilenet_v2": Row("mobilenet_v2", "weights/mobilenet_v2_torchvision.pth"),
     "squeezenet1_1": Row("squeezenet1_1", "weights/squeezenet1_1_onnxzoo.pth"),
     "mobilenet_v3_small": Row("timm:tf_mobilenetv3_small_100", "weights/tf_mobilenetv3_small_100_timm.pth"),
+    "resnet20": Row(
+        f"{Path(__file__).with_name('resnet20.py')}:resnet20",
+        "weights/resnet20_cifar10.th",
+        "cifar10/cifar10_subset.npz",
+        ("--preprocess", "torch,size=32x32,resize=32x32"),
+    ),
+    "mobilenet_v1_0.25": Row("DATA/weights/keras/mobilenet_v1_0.25_128.h5", None, "photos", ("--preprocess", "tf")),
+    "resnet8": Row(
+        "DATA/weights/keras/resnet8_cifar10.h5", None, "cifar10/cifar10_subset.npz", ("--preprocess", "0-255")
+    ),
     "lenet5": Row("lenet5", None, "mnist"),
     "resnet50": Row("resnet50", "none"),
     "mobilenet_v3_large": Row("mobilenet_v3_large", "none"),
@@ -68,11 +80,21 @@ def export(row: Row, data: Path, folder: Path) -> tuple[Path, bool]:
     """The float32 file, and whether it is trained."""
     weights = data / row.weights if row.weights and row.weights != "none" else None
     trained = row.weights is None or (weights is not None and weights.is_file())
-    chosen = "bundled" if row.weights is None else str(weights) if trained else "none"
+    own = ("--weights", str(weights) if trained else "none") if row.weights else ()
     output = folder / "float.onnx"
-    argv = [sys.executable, "-m", "zoo", "export", row.target, "--weights", chosen, "-o", str(output)]
-    subprocess.run(argv, check=True, capture_output=True)
+    target = str(data / row.target.removeprefix("DATA/")) if row.target.startswith("DATA/") else row.target
+    argv = [sys.executable, "-m", "zoo", "export", target, *own, *row.options, "-o", str(output)]
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
     return output, trained
+
+
+def open_samples(place: Path, labels: Labels, limit: int | None) -> Sequence[Sample]:
+    """Labelled pictures: what `zoo eval` takes, or CIFAR-10's test set in a .npz."""
+    if place.suffix != ".npz":
+        return open_dataset(place, labels, limit=limit)
+    arrays = np.load(place, allow_pickle=False)
+    pairs = zip(arrays["x_test"][:limit], arrays["y_test"].ravel()[:limit], strict=True)
+    return [Sample(image, int(label)) for image, label in pairs]
 
 
 def stock(method: str) -> Callable[[Path, list[Batch], Path], None]:
@@ -123,26 +145,26 @@ PEERS: dict[str, Callable[[Path, list[Batch], Path], None]] = {
 }
 
 
-def compare(name: str, row: Row, data: Path, limit: int | None) -> list[dict[str, Any]]:
-    """One row of the benchmark: float32, ours and the peers."""
+def compare(name: str, row: Row, data: Path, limit: int | None, peers: list[str]) -> list[dict[str, Any]]:
+    """One row of the benchmark: float32, ours and these of PEERS."""
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         file, trained = export(row, data, folder)
         with Model(file) as model:
-            samples = open_dataset(data / row.pictures, model.labels, limit=limit)
+            samples = open_samples(data / row.pictures, model.labels, limit)
             rule = model.rule
         few = min(CALIBRATION, len(samples) // 2)
         kept, rest = samples[:few], samples[few:]
         start = time.perf_counter()
         images = [sample.image for sample in kept], [sample.image for sample in rest]
-        quantize(file, folder / "ours.onnx", *images, [sample.index for sample in rest], force=True)
+        quantize(file, folder / "ours.onnx", Trial(*images, [sample.index for sample in rest]), force=True)
         files, seconds = {"float32": file, "edgezoo": folder / "ours.onnx"}, {"edgezoo": time.perf_counter() - start}
         calibration = [preprocess(sample.image, rule) for sample in kept]
-        for peer, make in PEERS.items():
+        for peer in peers:
             start = time.perf_counter()
             try:
                 with contextlib.redirect_stdout(sys.stderr):
-                    make(file, calibration, folder / f"{peer}.onnx")
+                    PEERS[peer](file, calibration, folder / f"{peer}.onnx")
             except Exception as error:  # noqa: BLE001 - a peer that gives up is a result too
                 print(f"{name}: {peer}: {type(error).__name__}: {error}", file=sys.stderr)
                 continue
@@ -180,10 +202,19 @@ def _answers(file: Path, pixels: Batch) -> npt.NDArray[np.int64]:
     )
 
 
-def _others(file: Path, names: set[str]) -> list[dict[str, Any]]:
-    """What an earlier run found of other rows."""
+def keep(file: Path, done: list[dict[str, Any]]) -> None:
+    """Write a row's record, in place of what an earlier run found of it; other rows stay."""
     rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.is_file() else []
-    return [row for row in rows if row["row"] not in names]
+    machine, packages = report(), ("edgezoo", "onnxruntime-gpu", "onnx", "torch", "nncf")
+    told = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{machine.cpu}, {machine.cores_usable} cores, {machine.platform}",
+        "versions": {name: version(name) for name in packages if name != "nncf" or "NNCF mixed" in PEERS},
+    }
+    names = list(ROWS)
+    rows = [row for row in rows if row["row"] != done[0]["row"]] + [row | told for row in done]
+    rows.sort(key=lambda row: names.index(row["row"]))
+    file.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> int:
@@ -192,23 +223,17 @@ def main() -> int:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)} (default: all)")
     parser.add_argument("--data", type=Path, required=True, help="the measuring data")
     parser.add_argument("--limit", type=int, help="pictures of each dataset, calibration included (default: all)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to keep the record")
+    parser.add_argument("--alone", action="store_true", help="without the peers")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to keep the record, row after row")
     args = parser.parse_args()
-    machine, done = report(), []
+    done, peers = [], [] if args.alone else list(PEERS)
     for name in track(args.rows or list(ROWS), what="comparing", total=len(args.rows or ROWS)):
-        done += compare(name, ROWS[name], args.data, args.limit)
+        done += (found := compare(name, ROWS[name], args.data, args.limit, peers))
+        if args.json:
+            keep(args.json, found)
     columns = ("row", "file", "top-1 %", "same answer %", "ms", "of float32", "MB", "made in s")
     keys = ("row", "file", "top1", "agreement", "milliseconds", "ratio", "megabytes", "seconds_to_make")
     print_table(None, columns, [[str(row[key]) for key in keys] for row in done], right=set(columns[2:]))
-    if args.json:
-        packages = ("edgezoo", "onnxruntime-gpu", "onnx", "torch", "nncf")
-        record = {
-            "date": datetime.date.today().isoformat(),
-            "machine": {"cpu": machine.cpu, "cores": machine.cores_usable, "platform": machine.platform},
-            "versions": {name: version(name) for name in packages if name != "nncf" or "NNCF mixed" in PEERS},
-            "rows": [*_others(args.json, {row["row"] for row in done}), *done],
-        }
-        args.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

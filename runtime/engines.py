@@ -70,11 +70,16 @@ _PROBE = bytes.fromhex(
 
 
 def open_session(
-    model: str | os.PathLike[str] | bytes, *, device: str = "cpu", threads: int | None = None
+    model: str | os.PathLike[str] | bytes,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    profile: Path | None = None,
 ) -> onnxruntime.InferenceSession:
     """An onnxruntime session for a model file, or for the bytes of one, on exactly this device.
 
     device: a key of ENGINES. threads: of one inference; by default all usable cores.
+    profile: beginning of the name of a file that the time of every operator goes to.
 
     Raises InvalidInput for an unknown device, ArtifactNotFound or InvalidArtifact for a file that
     cannot be opened, DeviceUnavailable for a device that cannot be used, and MissingDependency.
@@ -91,7 +96,7 @@ def open_session(
     if reason := _missing(ort, engine):
         raise _unavailable(device, reason)
     try:
-        session = _create(ort, engine, model if isinstance(model, bytes) else where, threads or usable_cores())
+        session = _create(ort, engine, model if isinstance(model, bytes) else where, threads or usable_cores(), profile)
     except _failures(ort) as error:
         raise _blame(ort, device, where, error) from error
     if engine.provider not in session.get_providers():
@@ -122,11 +127,13 @@ def _engine(device: str) -> Engine:
     return ENGINES[device]
 
 
-def _create(ort: Any, engine: Engine, source: str | bytes, threads: int) -> Any:
+def _create(ort: Any, engine: Engine, source: str | bytes, threads: int, profile: Path | None = None) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL  # what goes wrong is raised; nothing needs to be printed as well
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     # By the file's looks it would also take its own binary format, which nothing here has checked.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     # A provider's library that does not load is logged outside the session, by the default logger, whose level can

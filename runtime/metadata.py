@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self, TypeVar, get_args
 
 from runtime.errors import InvalidArtifact, InvalidInput, UnsupportedSchema
+from runtime.quantization import Quantization
 
 SCHEMA_VERSION = 2
 
@@ -153,32 +154,6 @@ class Window:
     size: tuple[int, int]
     stride: tuple[int, int]
     crop_error: float
-
-
-@dataclass(frozen=True, slots=True)
-class Quantization:
-    """How an int8 file was made of ``calibration`` pictures, and how it compares with its float32 file on ``images``.
-
-    agreement: percent of the same first class. distance: of the logits, norm of the difference over the norm.
-    top1, top5: percent right, (float32, int8), None without labels. time_ratio: of one picture, interleaved medians.
-    """
-
-    scheme: str
-    target: str
-    search: str
-    integer_nodes: int
-    float_nodes: int
-    calibration: int
-    calibration_sha256: str
-    images: int
-    agreement: float
-    distance: float
-    top1: tuple[float, float] | None
-    top5: tuple[float, float] | None
-    time_ratio: float
-    float_ms: float
-    machine: str
-    float_sha256: str
 
 
 @dataclass(frozen=True, slots=True)

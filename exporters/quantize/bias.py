@@ -7,12 +7,12 @@ worked out from what each weight of the layer meets on average, in the float net
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from exporters.quantize.emit import Quantized, dequantized
+from exporters.quantize.emit import dequantized, emit
 from exporters.quantize.network import Array, Network, attribute, cut
 from exporters.quantize.observe import Progress, run
 from exporters.quantize.pictures import Pictures
@@ -21,39 +21,33 @@ from exporters.source import FloatArray
 
 
 def corrections(
-    network: Network,
-    scheme: Scheme,
-    emitted: Callable[[dict[str, Array]], Quantized],
-    pictures: Pictures,
-    progress: Progress,
+    network: Network, scheme: Scheme, means: Mapping[str, Array], pictures: Pictures, progress: Progress
 ) -> dict[str, Array]:
-    """What to add to the bias of each integer layer: {node's output: (outputs,)}.
-
-    emitted: the model with such corrections.
-    """
-    layers = [
-        node
-        for node in network.nodes
-        if node.output[0] in scheme.chosen and network.weighted(node) and node.input[0] != network.input
-    ]
-    float_means = _means(network, layers, network.proto(extra_outputs=_inputs(layers)), _inputs(layers), pictures)
+    """What to add to the bias of each integer layer: {node's output: (outputs,)}. means: ``float_means``."""
+    layers = [node for node in network.nodes if node.output[0] in scheme.chosen and node.output[0] in means]
     shifts: dict[str, Array] = {}
     for done, node in enumerate(layers):
         progress("bias correction", done, len(layers))
         given, output = dequantized(node.input[0]), node.output[0]
-        now = emitted(shifts)
+        now = emit(network, scheme, shifts)
         rounded_means = _means(network, [node], cut(now.proto, [given]), [given], pictures)
-        wanted = _mean_output(network.matrix(node), float_means[output])
-        shifts[output] = wanted - _mean_output(now.weights[output].matrix(), rounded_means[output])
+        wanted = mean_output(network.matrix(node), means[output])
+        shifts[output] = wanted - mean_output(now.weights[output].matrix(), rounded_means[output])
     progress("bias correction", len(layers), len(layers))
     return shifts
 
 
-def _inputs(layers: list[Any]) -> list[str]:
-    return list(dict.fromkeys(node.input[0] for node in layers))
+def float_means(network: Network, pictures: Pictures) -> dict[str, Array]:
+    """What each layer's weights meet on average in the float network: {its output: (inputs, kernel positions)}.
+
+    Padding is counted as 0. Without the layers on the network's own input: nothing before them was rounded.
+    """
+    layers = [node for node in network.nodes if network.weighted(node) and node.input[0] != network.input]
+    inputs = list(dict.fromkeys(node.input[0] for node in layers))
+    return _means(network, layers, network.proto(extra_outputs=inputs), inputs, pictures)
 
 
-def _mean_output(matrix: Array, means: Array) -> Array:
+def mean_output(matrix: Array, means: Array) -> Array:
     """A layer's mean output without its bias, (outputs,). means: (inputs, kernel positions)."""
     outputs: Array = np.einsum("goik,gik->go", matrix, means.reshape(len(matrix), -1, means.shape[-1])).ravel()
     return outputs

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from exporters.quantize.grids import Grid, spanning, weight_grid, with_room_for
+from exporters.quantize.grids import Grid, around_zero, spanning, weight_grid, with_room_for
 from exporters.quantize.network import Array, Network
 from exporters.quantize.scheme import Scheme
 
@@ -40,23 +40,12 @@ def dequantized(tensor: str) -> str:
     return f"{tensor}::dequantized"
 
 
-def emit(
-    network: Network,
-    scheme: Scheme,
-    *,
-    weight_bits: int = 8,
-    signed: bool = False,
-    shifts: dict[str, Array] | None = None,
-) -> Quantized:
-    """The model in QDQ form, with the network's own input and output.
-
-    weight_bits: 8, or 7 for processors whose 8-bit products overflow 16 bits (x86 without VNNI).
-    signed: activations as int8 instead of uint8. shifts: added to the biases, per node's output.
-    """
+def emit(network: Network, scheme: Scheme, shifts: dict[str, Array] | None = None) -> Quantized:
+    """The model in QDQ form, with the network's input and output. shifts: added to biases, by the nodes' outputs."""
     import onnx
     from onnx import numpy_helper
 
-    writer = _Writer(network, scheme, weight_bits, signed, shifts or {})
+    writer = _Writer(network, scheme, shifts or {})
     dropped = set(scheme.absorbed.values())
     for node in network.nodes:
         if node.output[0] in dropped:
@@ -80,8 +69,6 @@ def emit(
 class _Writer:
     network: Network
     scheme: Scheme
-    bits: int
-    signed: bool
     shifts: dict[str, Array]
     nodes: list[Any] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
@@ -103,7 +90,7 @@ class _Writer:
         return name
 
     def grid(self, tensor: str, grid: Grid) -> list[str]:
-        grid = grid.signed() if self.signed else grid
+        grid = grid.signed() if self.scheme.style.signed else grid
         scale = self.constant(f"{tensor}::scale", np.float32(grid.scale))
         return [scale, self.constant(f"{tensor}::zero", grid.dtype(grid.zero_point))]
 
@@ -122,14 +109,33 @@ class _Writer:
             self.floats[name] = self.add("DequantizeLinear", [self.quantize(tensor), *grid], name)
         return name
 
+    def read_by_channel(self, tensor: str, channels: int) -> str:
+        """As ``read``, with the scale once for every channel.
+
+        onnxruntime rounds the weights of a float layer that stands between two quantized tensors, all outputs on one
+        scale, which is worse than anything done here (weight_bias_quantization.cc); not where scales are per channel.
+        """
+        name = f"{dequantized(tensor)}::channels"
+        if name not in self.floats:
+            scale, zero = (self.constants[made] for made in self.grid(tensor, self.scheme.grids[tensor]))
+            grid = [self.constant(f"{name}::scale", np.full(channels, scale))]
+            grid.append(self.constant(f"{name}::zero", np.full(channels, zero)))
+            self.floats[name] = self.add("DequantizeLinear", [self.quantize(tensor), *grid], name, axis=1)
+        return name
+
     def float(self, node: Any) -> None:
         """A node as it is, on what its inputs are in float."""
         kept = copy.deepcopy(node)
         for index, name in enumerate(node.input):
             if name in self.network.weights:
                 self.constant(name, self.network.weights[name])
+            elif name in self.floats:
+                kept.input[index] = name
+            elif name and self.network.weighted(node):
+                groups, _, inputs, _ = self.network.matrix(node).shape
+                kept.input[index] = self.read_by_channel(name, groups * inputs)
             elif name:
-                kept.input[index] = self.floats.get(name) or self.read(name)
+                kept.input[index] = self.read(name)
         self.nodes.append(kept)
         self.floats |= {name: name for name in node.output}
 
@@ -147,8 +153,13 @@ class _Writer:
             kept.input[:] = [self.read(given), *self._weights(node)]
         else:
             kept.input[:] = [self._operand(node, name) for name in node.input]
-        kept.output[0] = result
-        self.nodes.append(kept)
+        if result == node.output[0] or not self.scheme.style.symmetric:
+            kept.output[0] = result
+            self.nodes.append(kept)
+        else:  # the rectifier stands between the node and its grid
+            self.nodes.append(kept)
+            self.floats |= {node.output[0]: node.output[0]}
+            self.float(next(iter(self.network.readers(node.output[0]))))
         self.floats[result] = result
         if result in self.scheme.grids:
             self.quantize(result)
@@ -160,8 +171,9 @@ class _Writer:
         array = self.network.weights[name]
         if array.dtype != np.float32:  # a shape
             return self.constant(name, array)
-        grid = spanning(float(array.min()), float(array.max()))
-        grid = grid.signed() if self.signed else grid
+        low, high = float(array.min()), float(array.max())
+        grid = around_zero(max(-low, high)) if self.scheme.style.symmetric else spanning(low, high)
+        grid = grid.signed() if self.scheme.style.signed else grid
         stored = self.constant(f"{name}::quantized", grid.integers(array))
         key = dequantized(name)
         if not any(made.output[0] == key for made in self.nodes):
@@ -170,22 +182,24 @@ class _Writer:
 
     def _weights(self, node: Any) -> list[str]:
         """Weights as int8 and bias as int32, dequantized: what the integer convolution is recognised by."""
-        network, output = self.network, node.output[0]
+        network, output, bits = self.network, node.output[0], self.scheme.style.weight_bits
         bias = network.weights[node.input[2]].astype(np.float64) + self.shifts.get(output, 0)
         scale = self.scheme.grids[node.input[0]].scale
         if output not in network.rounded:  # what takes the time in a large network; it does not depend on the scheme
             matrix = network.matrix(node)
-            network.rounded[output] = weight_grid(matrix.reshape(len(bias), -1), bits=self.bits), matrix.shape
+            network.rounded[output] = weight_grid(matrix.reshape(len(bias), -1), bits=bits), matrix.shape
         grid, parts = network.rounded[output]
-        integers, scales = with_room_for(bias, grid, lambda: network.matrix(node), scale, bits=self.bits)
+        integers, scales = grid
+        if not self.scheme.style.symmetric:  # there the bias is float
+            integers, scales = with_room_for(bias, grid, lambda: network.matrix(node), scale, bits=bits)
         self.weights[output] = Rounded(integers, scales, parts)
         axis, shape = self.network.output_axis(node), self.network.weights[node.input[1]].shape
         stored = integers.reshape(shape[::-1]).T if axis else integers.reshape(shape)
-        bias_scales = (np.float32(scale) * scales).astype(np.float32)
-        return [
-            self._stored(f"{node.output[0]}::weight", stored, scales, axis),
-            self._stored(f"{node.output[0]}::bias", np.round(bias / bias_scales).astype(np.int32), bias_scales, 0),
-        ]
+        weight = self._stored(f"{output}::weight", stored, scales, axis)
+        if self.scheme.style.symmetric:
+            return [weight, self.constant(f"{output}::bias", bias.astype(np.float32))]
+        steps = (np.float32(scale) * scales).astype(np.float32)
+        return [weight, self._stored(f"{output}::bias", np.round(bias / steps).astype(np.int32), steps, 0)]
 
     def _stored(self, name: str, integers: Array, scales: Array, axis: int) -> str:
         zeros = self.constant(f"{name}::zero", np.zeros(len(scales), integers.dtype))
@@ -202,10 +216,10 @@ class _Writer:
 
         given, result = node.input[0], node.output[0]
         integers, grid = self.quantize(given), self.scheme.grids[given]
-        least = -128 if self.signed else 0
+        least = -128 if self.scheme.style.signed else 0
         top = grid.zero_point + round(3 / grid.scale)
         if top < 255:
-            end = self.constant(f"{result}::top", (np.int8 if self.signed else np.uint8)(top + least))
+            end = self.constant(f"{result}::top", (np.int8 if self.scheme.style.signed else np.uint8)(top + least))
             integers = self.add("Clip", [integers, "", end], f"{result}::gate")
         gate = Grid(grid.scale / 6, grid.zero_point - round(3 / grid.scale))
         read = self.add(

@@ -57,6 +57,11 @@ def spanning(low: float, high: float) -> Grid:
     return Grid(scale, int(np.clip(round(-low / scale), 0, 255)))
 
 
+def around_zero(reach: float) -> Grid:
+    """The grid from ``-reach`` to ``reach``, with 0 in its middle."""
+    return Grid(float(np.float32(max(reach, 1e-6) / 127)), 128)
+
+
 def hard_sigmoid_input(alpha: float, beta: float) -> Grid:
     """Of what goes only into HardSigmoid: from where it becomes 0 to where it becomes 1, no further.
 

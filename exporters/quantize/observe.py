@@ -59,7 +59,8 @@ def run(proto: Any, outputs: list[str], pictures: Pictures, *, batch: int = _BAT
     session = open_session(proto.SerializeToString())
     name = session.get_inputs()[0].name
     for pixels in pictures.batches(batch):
-        yield dict(zip(outputs, session.run(outputs, {name: pixels}), strict=True))
+        # Asked for nothing onnxruntime gives everything.
+        yield dict(zip(outputs, session.run(outputs, {name: pixels}), strict=True)) if outputs else {}
 
 
 def observe(network: Network, pictures: Pictures, progress: Progress) -> dict[str, Observed]:

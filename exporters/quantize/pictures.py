@@ -52,3 +52,10 @@ class Pictures:
         for source in self.sources:
             whole.update(Path(source).read_bytes() if isinstance(source, (str, Path)) else np.asarray(source).tobytes())
         return whole.hexdigest()
+
+
+def noise(rule: Preprocess, count: int, *, seed: int = 0) -> list[ImageSource]:
+    """Pictures of random pixels, the size of the network's input."""
+    random = np.random.default_rng(seed)
+    shape = (*rule.size, 3) if rule.channels == 3 else rule.size
+    return [random.integers(0, 256, shape, dtype=np.uint8) for _ in range(count)]

@@ -1,24 +1,29 @@
-"""The road from a float32 artifact to an int8 one: calibrate, search, measure, and write or refuse."""
+"""The road from a float32 artifact to a smaller one: calibrate, search, measure, and write or refuse."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from exporters.artifact import staged, stamp, write
 from exporters.quantize.guard import Measured, measure
+from exporters.quantize.halves import halved
+from exporters.quantize.journal import Journal
 from exporters.quantize.observe import Progress
 from exporters.quantize.pictures import Pictures
-from exporters.quantize.search import Way, ways
-from exporters.quantize.targets import TARGETS, this_machine
-from runtime.errors import InvalidInput, ParityError, QuantizationRefused
+from exporters.quantize.search import Search, Way
+from exporters.quantize.targets import TARGETS, at_hand, this_machine
+from runtime.engines import open_session
+from runtime.errors import InvalidArtifact, InvalidInput, ParityError, QuantizationRefused
 from runtime.image import ImageSource
 from runtime.machine import report
-from runtime.metadata import Metadata, Quantization
+from runtime.metadata import Metadata
 from runtime.model import Model
+from runtime.quantization import Material, Precision, Quantization
 
 FEWEST = 32
 """Calibration pictures below which ranges are a matter of luck."""
@@ -27,8 +32,26 @@ _TASKS = ("classification", "binary")
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """What to quantize on, and what to measure on.
+
+    calibration: pictures that ranges are taken from; none for fp16 and bf16. held_out: others, to measure on;
+    answers: their classes. calibrated_on, measured_on: what these are.
+    """
+
+    calibration: Sequence[ImageSource]
+    held_out: Sequence[ImageSource]
+    answers: Sequence[int] | None = None
+    calibrated_on: Material = "pictures"
+    measured_on: Material = "pictures"
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
-    """refused: why not to ship the file, where ``force`` wrote it all the same; None for a good one."""
+    """pictures: that were calibrated on, or else measured on. device: that it was measured on.
+
+    refused: why not to ship the file, where ``force`` wrote it all the same; None for a good one.
+    """
 
     path: Path
     bytes: int
@@ -36,45 +59,55 @@ class Done:
     measured: Measured
     tried: list[Way]
     way: Way
+    pictures: Pictures
+    device: str
     refused: str | None
 
 
 def quantize(
     file: Path,
     output: Path,
-    calibration: Sequence[ImageSource],
-    held_out: Sequence[ImageSource],
-    answers: Sequence[int] | None,
+    trial: Trial,
     *,
+    precision: Precision = "int8",
     target: str = "auto",
     max_drop: float = 0.5,
     force: bool = False,
+    searches: Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Done:
     """Write ``output`` if it is faster than ``file`` and loses no more than ``max_drop`` points of top-1.
 
-    calibration: pictures that ranges are taken from. held_out: others, to measure on; answers: their classes. Up to
-        three ways are measured on them, and the first that holds is taken: a little luck is in the figures.
-    target: a row of TARGETS, or "auto" for this machine. force: write it whatever was measured.
+    Up to three ways are measured on the held-out pictures, and the first that holds is taken: a little luck is in the
+    figures. Where the target is not at hand, accuracy is measured on the CPU and time is not.
+
+    target: a row of TARGETS, or "auto": this machine for int8, cuda for fp16 and bf16. force: write it whatever was
+    measured. searches: a folder where an interrupted or refused search is kept, to go on from.
 
     Raises InvalidInput for a file or pictures that cannot be used, QuantizationRefused with the figures where the
     result does not hold, and what reading pictures and writing files raise.
     """
     import onnx
 
-    chosen = this_machine() if target == "auto" else target
+    chosen = target if target != "auto" else this_machine() if precision == "int8" else "cuda"
     if chosen not in TARGETS:
         raise InvalidInput(f"--target {target}: one of auto, {', '.join(TARGETS)}")
     with Model(file) as model:
         metadata, rule = _usable(model), model.rule
+    digest, here = _sha256(file), at_hand(TARGETS[chosen])
+    device = TARGETS[chosen].device if here else "cpu"
     proto = onnx.load(file)
     with staged(output) as draft:
-        pictures = Pictures(calibration, rule)
-        tried = ways(proto, pictures, TARGETS[chosen], progress)
+        pictures = Pictures(trial.calibration, rule)
+        journal = Journal(searches, _subject(digest, pictures, chosen))
+        if precision == "int8":
+            tried = Search(proto, pictures, TARGETS[chosen], journal, progress).ways()
+        else:
+            tried = [_in_half(proto, precision, device)]
         best: tuple[Way, Measured] | None = None
         for way in _worth_measuring(tried):
             _write(way, metadata, draft)
-            measured = measure(file, draft, held_out, answers, progress)
+            measured = measure(file, draft, trial.held_out, trial.answers, progress, device=device, timed=here)
             if best is None or measured.drop < best[1].drop:
                 best = way, measured
             if measured.complaint(max_drop) is None:
@@ -85,18 +118,34 @@ def quantize(
         refused = measured.complaint(max_drop)
         if refused and not force:
             raise QuantizationRefused(f"{file}: not written: {refused}{_curve(tried)} (--force writes it)")
-        told = _recorded(metadata, file, way, measured, pictures, chosen)
+        told = replace(metadata, quantization=_record(precision, way, measured, trial, pictures, chosen, digest))
         _write(way, told, draft)
         with Model(draft) as model:
             if model.metadata != told:
                 raise ParityError(f"{output}: does not read back as it was written")
         size = draft.stat().st_size
-    return Done(output, size, told, measured, tried, way, refused)
+    journal.close()
+    shown = pictures if len(pictures) else Pictures(trial.held_out, rule)
+    return Done(output, size, told, measured, tried, way, shown, device, refused)
+
+
+def _in_half(proto: Any, precision: Precision, device: str) -> Way:
+    """The only way to do it. Raises InvalidInput where onnxruntime lacks the kernels."""
+    way = Way(precision, halved(proto, precision), float_nodes=len(proto.graph.node))
+    try:
+        open_session(way.proto.SerializeToString(), device=device)
+    except InvalidArtifact as error:
+        said = str(error).partition(" (")[2].rpartition(")")[0]
+        raise InvalidInput(
+            f"--{precision}: onnxruntime has no such kernels for this network on device {device!r} ({said}): "
+            "make it where they are, or use --fp16"
+        ) from error
+    return way
 
 
 def _worth_measuring(tried: list[Way]) -> list[Way]:
     """The best, then the most accurate ones that are faster than float."""
-    accurate = sorted((way for way in tried[1:] if way.ratio < 1), key=lambda way: way.error)
+    accurate = sorted((way for way in tried[1:] if way.ratio is None or way.ratio < 1), key=lambda way: way.error)
     return [tried[0], *accurate[:2]]
 
 
@@ -107,37 +156,59 @@ def _usable(model: Model) -> Metadata:
     if metadata.quantization is not None:
         raise InvalidInput(f"{model.path}: is {metadata.quantization.scheme} already: give the float32 file")
     if metadata.task not in _TASKS:
-        raise InvalidInput(f"{model.path}: is of task {metadata.task}: int8 files are made of {', '.join(_TASKS)}")
+        raise InvalidInput(f"{model.path}: is of task {metadata.task}: smaller files are made of {', '.join(_TASKS)}")
     return metadata
 
 
-def _recorded(
-    metadata: Metadata, file: Path, way: Way, measured: Measured, pictures: Pictures, target: str
-) -> Metadata:
+def _subject(digest: str, pictures: Pictures, target: str) -> str:
+    """Everything that a search's results depend on."""
+    versions = [f"{name} {version(name)}" for name in ("edgezoo", "onnx", "numpy")]
     machine = report()
-    record = Quantization(
-        scheme=f"int8 QDQ, {TARGETS[target].weight_bits}-bit weights per channel",
+    return " ".join([digest, pictures.sha256(), target, machine.cpu, str(machine.onnxruntimes), *versions])
+
+
+def _record(
+    precision: Precision,
+    way: Way,
+    measured: Measured,
+    trial: Trial,
+    pictures: Pictures,
+    target: str,
+    digest: str,
+) -> Quantization:
+    machine, calibrated = report(), precision == "int8"
+    style = TARGETS[target].style
+    symmetric = ", symmetric" if style.symmetric else ""
+    return Quantization(
+        scheme=f"int8 QDQ, {style.weight_bits}-bit weights per channel{symmetric}" if calibrated else precision,
         target=target,
-        search=way.describe(),
-        integer_nodes=way.integer_nodes,
+        search=way.name,
+        integer_nodes=len(way.chosen),
         float_nodes=way.float_nodes,
-        calibration=len(pictures),
-        calibration_sha256=pictures.sha256(),
+        calibration=len(pictures) if calibrated else 0,
+        calibration_sha256=pictures.sha256() if calibrated else None,
         images=measured.images,
         agreement=round(measured.agreement, 2),
         distance=round(measured.distance, 4),
         top1=_two(measured.top1),
         top5=_two(measured.top5),
-        time_ratio=round(measured.ratio, 3),
-        float_ms=round(measured.float_ms, 3),
+        time_ratio=measured.ratio and round(measured.ratio, 3),
+        float_ms=measured.milliseconds and round(measured.milliseconds[0], 3),
         machine=f"{machine.cpu}, {machine.cores_usable} cores",
-        float_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        float_sha256=digest,
+        precision=precision,
+        calibrated_on=trial.calibrated_on if calibrated else None,
+        measured_on=trial.measured_on,
     )
-    return replace(metadata, quantization=record)
 
 
 def _two(pair: tuple[float, float] | None) -> tuple[float, float] | None:
     return pair and (round(pair[0], 2), round(pair[1], 2))
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _write(way: Way, metadata: Metadata, draft: Path) -> None:
@@ -147,5 +218,8 @@ def _write(way: Way, metadata: Metadata, draft: Path) -> None:
 
 
 def _curve(tried: list[Way]) -> str:
-    points = "; ".join(f"{way.describe()}: error {way.error:.3f}, {way.ratio:.2f} of the time" for way in tried)
-    return f"; tried: {points}"
+    if len(tried) < 2:
+        return ""
+    times = [f", {way.ratio:.2f} of the time" if way.ratio else "" for way in tried]
+    points = [f"{way.name}: error {way.error:.3f}{time}" for way, time in zip(tried, times, strict=True)]
+    return f"; tried: {'; '.join(points)}"

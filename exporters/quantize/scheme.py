@@ -7,7 +7,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from exporters.quantize.grids import Grid, Ranges, chosen_range, hard_sigmoid_input, hard_swish_input, spanning
+from exporters.quantize.grids import (
+    Grid,
+    Ranges,
+    around_zero,
+    chosen_range,
+    hard_sigmoid_input,
+    hard_swish_input,
+    spanning,
+)
 from exporters.quantize.network import Network, attribute
 from exporters.quantize.observe import Observed
 
@@ -15,19 +23,41 @@ INTEGER = frozenset(
     "Conv Gemm Add Mul Concat GlobalAveragePool AveragePool MaxPool Sigmoid LeakyRelu HardSwish HardSigmoid "
     "Reshape Flatten".split()
 )
-"""Operators that onnxruntime has integer kernels for, or that cost nothing on integers."""
+"""Operators that onnxruntime's CPU has integer kernels for, or that cost nothing on integers."""
 
-_MOVES = ("MaxPool", "Reshape", "Flatten", "Concat")  # one grid before and behind: nothing is computed
+SYMMETRIC = frozenset("Conv Gemm Add Concat GlobalAveragePool AveragePool MaxPool Reshape Flatten".split())
+"""Those that GPUs have, where 0 is the zero point."""
+
+MOVES = ("MaxPool", "Reshape", "Flatten", "Concat")  # one grid before and behind: nothing is computed
 _TAKES_ACTIVATION = ("Conv", "Gemm", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool")
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What kind of integers. weight_bits: 7 where sums of two products of 8 bits overflow. signed: int8, else uint8.
+
+    symmetric: 0 is the zero point of every tensor; then a rectifier is no matter of the range, and stays.
+    """
+
+    weight_bits: int = 8
+    signed: bool = False
+    symmetric: bool = False
+
+    @property
+    def operators(self) -> frozenset[str]:
+        """What can run on such integers."""
+        return SYMMETRIC if self.symmetric else INTEGER
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
     """chosen: first outputs of the nodes that run on integers. grids: of the tensors they take and make.
 
-    absorbed: activations that the grid of a chosen node's output does the work of: {node's output: activation's}.
+    absorbed: activations that the grid of a chosen node's output does the work of: {node's output: activation's};
+        in a symmetric style they stay, between the node and its grid.
     """
 
+    style: Style
     chosen: frozenset[str]
     grids: dict[str, Grid]
     absorbed: dict[str, str]
@@ -38,12 +68,12 @@ class Scheme:
         return self.absorbed.get(output, output)
 
 
-def candidates(network: Network) -> set[str]:
+def candidates(network: Network, style: Style) -> set[str]:
     """First outputs of the nodes that can run on integers, without those behind the last weights.
 
     What stands there (pooling, the last reshape) is small, and rounding it would go into the answer unmended.
     """
-    found = {node.output[0] for node in network.nodes if node.op_type in INTEGER and _is_integer(network, node)}
+    found = {node.output[0] for node in network.nodes if node.op_type in style.operators and _is_integer(network, node)}
     tensor = network.output
     while (node := network.maker(tensor)) is not None and not network.weighted(node):
         found.discard(node.output[0])
@@ -87,7 +117,9 @@ def tensors_of(network: Network, chosen: Collection[str]) -> tuple[set[str], dic
     return needed, absorbed
 
 
-def make_scheme(network: Network, seen: dict[str, Observed], chosen: Collection[str], ranges: Ranges) -> Scheme:
+def make_scheme(
+    network: Network, seen: dict[str, Observed], chosen: Collection[str], ranges: Ranges, style: Style
+) -> Scheme:
     """The grids for these nodes. ``seen`` holds histograms where ``ranges`` asks for them."""
     needed, absorbed = tensors_of(network, chosen)
     leader = {name: name for name in needed}
@@ -98,7 +130,7 @@ def make_scheme(network: Network, seen: dict[str, Observed], chosen: Collection[
         return name
 
     for node in network.nodes:
-        if node.output[0] in chosen and node.op_type in _MOVES:
+        if node.output[0] in chosen and node.op_type in MOVES:
             for name in network.computed(node):
                 leader[first(name)] = first(absorbed.get(node.output[0], node.output[0]))
     together: dict[str, list[str]] = defaultdict(list)
@@ -106,8 +138,8 @@ def make_scheme(network: Network, seen: dict[str, Observed], chosen: Collection[
         together[first(name)].append(name)
     grids: dict[str, Grid] = {}
     for names in together.values():
-        grid = _fixed(network, seen, names, chosen, ranges) or _spanning(seen, names, ranges)
-        grids |= dict.fromkeys(names, grid)
+        grid = None if style.symmetric else _fixed(network, seen, names, chosen, ranges)
+        grids |= dict.fromkeys(names, grid or _spanning(seen, names, ranges, style))
     for node in network.nodes:  # values between 0 and 1, wherever they were seen
         if (
             node.output[0] in chosen
@@ -119,7 +151,7 @@ def make_scheme(network: Network, seen: dict[str, Observed], chosen: Collection[
             given, alpha = grids[node.input[0]], attribute(node, "alpha", 0.2)
             if given == hard_sigmoid_input(alpha, attribute(node, "beta", 0.5)):
                 grids[node.output[0]] = Grid(alpha * given.scale, 0)
-    return Scheme(frozenset(chosen), grids, absorbed)
+    return Scheme(style, frozenset(chosen), grids, absorbed)
 
 
 def _fixed(
@@ -136,6 +168,7 @@ def _fixed(
     return None
 
 
-def _spanning(seen: dict[str, Observed], names: list[str], ranges: Ranges) -> Grid:
+def _spanning(seen: dict[str, Observed], names: list[str], ranges: Ranges, style: Style) -> Grid:
     ends = [chosen_range(seen[name], ranges) for name in names]
-    return spanning(min(low for low, _ in ends), max(high for _, high in ends))
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    return around_zero(max(-low, high)) if style.symmetric else spanning(low, high)

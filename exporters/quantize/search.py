@@ -3,7 +3,7 @@
 Measured, not guessed, on this machine and these pictures: how many layers at the front stay in float (their maps are
 large and their channels few, where integer kernels are slow: on many networks that is faster and more accurate),
 whether ranges are clipped, whether HardSwish is rescaled per channel, and how many of the layers that the result is
-most sensitive to return to float.
+most sensitive to return to float. Where the target is not at hand there are no times, and error alone decides.
 """
 
 from __future__ import annotations
@@ -15,181 +15,222 @@ from typing import Any, get_args
 
 import numpy as np
 
-from exporters.quantize.bias import corrections
+from exporters.quantize.bias import corrections, float_means
 from exporters.quantize.centre import centre
-from exporters.quantize.emit import Quantized, emit
+from exporters.quantize.emit import emit
 from exporters.quantize.equalise import equalise
 from exporters.quantize.grids import Ranges
+from exporters.quantize.journal import Journal
 from exporters.quantize.network import Array, Network
 from exporters.quantize.observe import Observed, Progress, count, observe, run
 from exporters.quantize.pictures import Pictures
-from exporters.quantize.scheme import Scheme, candidates, make_scheme, tensors_of
-from exporters.quantize.targets import Target
+from exporters.quantize.profiled import layer_times
+from exporters.quantize.rounding import round_together
+from exporters.quantize.scheme import Style, candidates, make_scheme, tensors_of
+from exporters.quantize.sensitivity import measure_alone, spared_sets
+from exporters.quantize.targets import Target, at_hand
 from exporters.quantize.timing import milliseconds
 
 _FRONTS = (0, 1, 2, 3, 5, 6, 8)  # layers with weights that may stay in float before the first integer one
 _SMALL_MAP = 20 * 20  # places; where one more multiplication of HardSwish takes next to no time
 _FEW = 48  # pictures for the histograms, the bias correction and the error of a way: they settle soon
-_RANKED_ON = 24  # pictures for the error without each layer
-_SPARED = (2, 5)  # how many of the most sensitive layers return to float
+_ALONE_ON = 16  # pictures for the error of each tensor alone: it is summed over all logits
+_MORE_TIME = (1.05, 1.1, 1.15)  # of the integer network's, for sensitive nodes in float
+_NEGLIGIBLE = 0.02  # error of the logits: hardly an answer changes, and time alone counts
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A float network as it is quantized, what its tensors hold, and what its weights meet (``float_means``).
+
+    rescaled: whether HardSwish was. together: whether its weights are rounded together.
+    """
+
+    network: Network
+    seen: dict[str, Observed]
+    means: dict[str, Array]
+    rescaled: bool = False
+    together: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
     """One way that was tried.
 
-    front: layers with weights that stay in float before the first integer one; spared: others that do, by their
-    outputs. error: of the logits, norm over norm, on calibration pictures. milliseconds: of one picture.
+    name: in a few words. proto: what came of it. error: of the logits, norm over norm, on calibration pictures.
+    form: what was quantized; chosen: its nodes that run on integers, by their outputs.
+    front: layers with weights that stay in float before the first integer one; spared: others that do, the result
+    being sensitive to them, by their outputs. shifts: of the biases.
+    times: (float32, this) in milliseconds of one picture; None where the target is not at hand.
     """
 
-    front: int
-    ranges: Ranges
-    rescaled: bool
-    spared: tuple[str, ...]
-    error: float
+    name: str
     proto: Any
-    integer_nodes: int
     float_nodes: int
-    milliseconds: float = 0.0
-    float_milliseconds: float = 1.0
+    chosen: frozenset[str] = frozenset()
+    error: float = 0.0
+    form: Form | None = None
+    ranges: Ranges = "whole"
+    front: int = 0
+    spared: frozenset[str] = frozenset()
+    shifts: dict[str, Array] | None = None
+    times: tuple[float, float] | None = None
 
     @property
-    def ratio(self) -> float:
+    def ratio(self) -> float | None:
         """Its time over the float network's."""
-        return self.milliseconds / self.float_milliseconds
+        return self.times and self.times[1] / self.times[0]
 
     @property
-    def cost(self) -> float:
-        """What the search makes small: twice the time is worth half the error."""
-        return self.error * self.milliseconds
-
-    def describe(self) -> str:
-        """In a few words."""
-        words = [f"{self.front} layers in front in float" if self.front else "all layers", f"{self.ranges} ranges"]
-        spared = [f"{len(self.spared)} sensitive layers in float"] if self.spared else []
-        return ", ".join([*words, *(["HardSwish rescaled"] if self.rescaled else []), *spared])
+    def cost(self) -> tuple[float, float]:
+        """What the search makes small: twice the time is worth half the error; without times, few layers in float."""
+        error = max(self.error, _NEGLIGIBLE)
+        return (0, error * self.times[1]) if self.times else (len(self.spared), error)
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """The network as it is quantized, and what its tensors hold."""
+class Search:
+    """What all the ways have in common."""
 
-    network: Network
-    seen: dict[str, Observed]
-    rescaled: bool
+    def __init__(self, proto: Any, pictures: Pictures, target: Target, journal: Journal, progress: Progress) -> None:
+        self.proto, self.pictures, self.target = proto, pictures, target
+        self.journal, self.progress = journal, progress
+        self.few, self.style = pictures.first(_FEW), target.style
+        original = Network(proto)
+        self.output = original.output
+        self.seen = observe(original, pictures, progress)
+        self.wanted = logits(proto, self.output, self.few)
+
+    def ways(self) -> list[Way]:
+        """Everything that was tried, the best first."""
+        forms = list(_forms(self.proto, self.seen, self.few, self.style))
+        front = self._fastest_front(forms[0])
+        found: list[Way] = []
+        for form in forms:
+            names = tensors_of(form.network, _behind(form.network, front, self.style))[0]
+            count(form.network, form.seen, sorted(names), self.few, self.progress)
+            found += [self._way(form, front, ranges, frozenset()) for ranges in get_args(Ranges)]
+        best, *_ = found = self._timed(found)
+        if best.error > _NEGLIGIBLE:
+            found += self._finer(best)
+        return self._timed(found)
+
+    def _finer(self, way: Way) -> Iterator[Way]:
+        """A way with its weights rounded together, and with what the result is most sensitive to in float."""
+        assert way.form is not None
+        form, few = way.form, self.few
+        layers = [node for node in form.network.nodes if node.output[0] in way.chosen and form.network.weighted(node)]
+        round_together(form.network, layers, few, self.style.weight_bits, self.progress)
+        form = replace(form, together=True)
+        yield (finer := self._way(form, way.front, way.ranges, frozenset()))
+        before: frozenset[str] = frozenset()
+        sets = self._spared(finer)
+        for share in _MORE_TIME:
+            within = [spared for time, spared in sets if time <= share]
+            if within and within[-1] != before:
+                before = within[-1]
+                yield self._way(form, way.front, way.ranges, before)
+
+    def _way(self, form: Form, front: int, ranges: Ranges, spared: frozenset[str]) -> Way:
+        chosen = _behind(form.network, front, self.style) - spared
+        scheme = make_scheme(form.network, form.seen, chosen, ranges, self.style)
+        key = f"front {front}, {ranges}, {form.rescaled}, {form.together}, spared {' '.join(sorted(spared))}"
+        shifts = self.journal.remember(
+            key, lambda: corrections(form.network, scheme, form.means, self.few, self.progress)
+        )
+        made = emit(form.network, scheme, shifts).proto
+        words = [f"{front} layers in front in float" if front else "all layers", f"{ranges} ranges"]
+        words += ["HardSwish rescaled"] if form.rescaled else []
+        words += ["weights rounded together"] if form.together else []
+        words += [f"{len(spared)} sensitive nodes in float"] if spared else []
+        return Way(
+            name=", ".join(words),
+            proto=made,
+            float_nodes=len(form.network.nodes) - len(chosen),
+            chosen=frozenset(chosen),
+            error=distance(logits(made, self.output, self.few), self.wanted),
+            form=form,
+            ranges=ranges,
+            front=front,
+            spared=spared,
+            shifts=shifts,
+        )
+
+    def _fastest_front(self, form: Form) -> int:
+        """How many layers in front stay in float, by time alone."""
+        layers = sum(form.network.weighted(node) for node in form.network.nodes)
+        tried = [front for front in _FRONTS if front == 0 or front <= layers - 2]
+        if not at_hand(self.target):
+            return 0
+
+        def measure() -> dict[str, Array]:
+            models = [self.proto.SerializeToString()]
+            for front in tried:
+                chosen = _behind(form.network, front, self.style)
+                scheme = make_scheme(form.network, form.seen, chosen, "whole", self.style)
+                models.append(emit(form.network, scheme).proto.SerializeToString())
+            self.progress("timing", 0, 1)
+            return {"times": np.array(self._milliseconds(models)[1:])}
+
+        return tried[int(np.argmin(self.journal.remember("fronts", measure)["times"]))]
+
+    def _spared(self, way: Way) -> list[tuple[float, frozenset[str]]]:
+        """Sets of nodes to leave in float, and what share of the way's time that would take."""
+        assert way.form is not None
+        network, few = way.form.network, self.pictures.first(_ALONE_ON)
+        scheme = make_scheme(network, way.form.seen, way.chosen, way.ranges, self.style)
+        wanted = self.wanted[: len(few)]
+        rounded = emit(network, scheme, way.shifts).weights
+        errors = measure_alone(network, scheme, rounded, way.form.means, few, wanted, self.journal, self.progress)
+        picture, device = next(self.pictures.batches(1)), self.target.device if at_hand(self.target) else "cpu"
+        before = layer_times(network, self.proto.SerializeToString(), picture, device=device)
+        if at_hand(self.target):
+            after = layer_times(network, way.proto.SerializeToString(), picture, device=device)
+        else:
+            after = {name: time / 2 for name, time in before.items()}
+        saves = {name: time - after.get(name, 0.0) for name, time in before.items()}
+        return spared_sets(network, way.chosen, errors, saves, sum(after.values()))
+
+    def _timed(self, found: list[Way]) -> list[Way]:
+        """Every way with its time, all measured in one interleaved run; the best first."""
+        if at_hand(self.target):
+            self.progress("timing", 0, 1)
+            models = [self.proto.SerializeToString(), *(way.proto.SerializeToString() for way in found)]
+            whole, *times = self._milliseconds(models)
+            found = [replace(way, times=(whole, taken)) for way, taken in zip(found, times, strict=True)]
+        return sorted(found, key=lambda way: way.cost)
+
+    def _milliseconds(self, models: list[bytes]) -> list[float]:
+        return milliseconds(models, next(self.pictures.batches(1)), device=self.target.device)
 
 
-def ways(proto: Any, pictures: Pictures, target: Target, progress: Progress) -> list[Way]:
-    """Everything that was tried, the best first. proto: the float network, left as it is."""
-    original = Network(proto)
-    seen = observe(original, pictures, progress)
-    picture = next(pictures.batches(1))
-    forms = list(_forms(proto, seen))
-    front = _fastest_front(proto, forms[0], target, picture, progress)
-    few = pictures.first(_FEW)
-    wanted = _logits(proto, original.output, few)
-    found: list[tuple[_Form, Way, dict[str, Array]]] = []
-
-    def attempt(form: _Form, ranges: Ranges, spared: tuple[str, ...]) -> None:
-        chosen = _behind(form.network, front) - set(spared)
-        scheme = make_scheme(form.network, form.seen, chosen, ranges)
-        shifts = corrections(form.network, scheme, lambda s: _emitted(form, scheme, target, s), few, progress)
-        made = _emitted(form, scheme, target, shifts).proto
-        error = _distance(_logits(made, original.output, few), wanted)
-        floats = len(form.network.nodes) - len(chosen)
-        found.append((form, Way(front, ranges, form.rescaled, spared, error, made, len(chosen), floats), shifts))
-
-    for form in forms:
-        count(form.network, form.seen, sorted(tensors_of(form.network, _behind(form.network, front))[0]), few, progress)
-        for ranges in get_args(Ranges):
-            attempt(form, ranges, ())
-    found = _timed(proto, found, picture, progress)
-    form, best, shifts = found[0]
-    ranked = _most_sensitive(form, best, shifts, target, pictures.first(_RANKED_ON), wanted, progress)
-    for number in _SPARED:
-        if number < len(ranked) // 2:
-            attempt(form, best.ranges, tuple(ranked[:number]))
-    return [way for _, way, _ in _timed(proto, found, picture, progress)]
-
-
-def _forms(proto: Any, seen: dict[str, Observed]) -> Iterator[_Form]:
+def _forms(proto: Any, seen: dict[str, Observed], pictures: Pictures, style: Style) -> Iterator[Form]:
     """The network centred and equalised: as it is, and with HardSwish on small maps rescaled."""
     for rescaled in (False, True):
         network, own = Network(copy.deepcopy(proto)), copy.deepcopy(seen)
-        if rescaled and not any(node.op_type == "HardSwish" for node in network.nodes):
+        if rescaled and not ({node.op_type for node in network.nodes} & {"HardSwish"} & style.operators):
             return
         centre(network, own)
         equalise(network, own, rescale=lambda shape: rescaled and _small(shape))  # noqa: B023 - called at once
-        yield _Form(network, own, rescaled)
+        yield Form(network, own, float_means(network, pictures), rescaled)
 
 
 def _small(shape: tuple[int, ...]) -> bool:
     return len(shape) == 4 and shape[2] * shape[3] <= _SMALL_MAP
 
 
-def _behind(network: Network, front: int) -> set[str]:
+def _behind(network: Network, front: int, style: Style) -> set[str]:
     """The nodes that can run on integers, from the layer with weights number ``front`` on."""
-    able = candidates(network)
+    able = candidates(network, style)
     layers = [index for index, node in enumerate(network.nodes) if network.weighted(node)]
     start = layers[min(front, len(layers) - 1)] if front else 0
     return able & {node.output[0] for node in network.nodes[start:]}
 
 
-def _fastest_front(proto: Any, form: _Form, target: Target, picture: Array, progress: Progress) -> int:
-    """How many layers in front stay in float, by time alone."""
-    layers = sum(form.network.weighted(node) for node in form.network.nodes)
-    tried = [front for front in _FRONTS if front == 0 or front <= layers - 2]
-    models = [proto.SerializeToString()]
-    for front in tried:
-        scheme = make_scheme(form.network, form.seen, _behind(form.network, front), "whole")
-        models.append(_emitted(form, scheme, target, {}).proto.SerializeToString())
-    progress("timing", 0, 1)
-    return tried[int(np.argmin(milliseconds(models, picture)[1:]))]
-
-
-def _emitted(form: _Form, scheme: Scheme, target: Target, shifts: dict[str, Array]) -> Quantized:
-    return emit(form.network, scheme, weight_bits=target.weight_bits, signed=target.signed, shifts=shifts)
-
-
-def _most_sensitive(
-    form: _Form,
-    way: Way,
-    shifts: dict[str, Array],
-    target: Target,
-    pictures: Pictures,
-    wanted: Array,
-    progress: Progress,
-) -> list[str]:
-    """The layers of a way, first those whose return to float brings the logits nearest to the float network's."""
-    chosen, network = _behind(form.network, way.front), form.network
-    layers = [node.output[0] for node in network.nodes if node.output[0] in chosen and network.weighted(node)]
-    errors = {}
-    for done, layer in enumerate(layers):
-        progress("sensitivity", done, len(layers))
-        scheme = make_scheme(network, form.seen, chosen - {layer}, way.ranges)
-        got = _logits(_emitted(form, scheme, target, shifts).proto, network.output, pictures)
-        errors[layer] = _distance(got, wanted[: len(got)])
-    return sorted(layers, key=errors.__getitem__)
-
-
-def _timed(
-    proto: Any, found: list[tuple[_Form, Way, dict[str, Array]]], picture: Array, progress: Progress
-) -> list[tuple[_Form, Way, dict[str, Array]]]:
-    """Every way with its time, all measured in one interleaved run; the best first."""
-    progress("timing", 0, 1)
-    models = [proto.SerializeToString(), *(way.proto.SerializeToString() for _, way, _ in found)]
-    float_ms, *times = milliseconds(models, picture)
-    progress("timing", 1, 1)
-    timed = [
-        (form, replace(way, milliseconds=taken, float_milliseconds=float_ms), shifts)
-        for (form, way, shifts), taken in zip(found, times, strict=True)
-    ]
-    return sorted(timed, key=lambda one: one[1].cost)
-
-
-def _logits(proto: Any, output: str, pictures: Pictures) -> Array:
+def logits(proto: Any, output: str, pictures: Pictures) -> Array:
+    """What a model answers to the pictures, (pictures, classes)."""
     return np.concatenate([values[output] for values in run(proto, [output], pictures)]).astype(np.float64)
 
 
-def _distance(got: Array, wanted: Array) -> float:
+def distance(got: Array, wanted: Array) -> float:
+    """The norm of the difference over the norm of what is wanted."""
     return float(np.linalg.norm(got - wanted) / max(float(np.linalg.norm(wanted)), 1e-12))

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from exporters.quantize.scheme import Style
+from runtime.engines import why_unavailable
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """weight_bits: 7 where sums of two products of 8 bits overflow. signed: activations as int8, else uint8."""
+    """style: of the integers. device: of ``runtime.engines``, that times are taken on. processors: that they hold for.
 
-    weight_bits: int
-    signed: bool
+    processors is empty where any will do.
+    """
+
+    style: Style
+    device: str = "cpu"
+    processors: tuple[str, ...] = ()
 
 
+# To add a target, add a row.
 TARGETS: dict[str, Target] = {
-    "x86-vnni": Target(8, signed=False),  # unsigned times signed: the fast kernels of AVX-VNNI and AVX512-VNNI
-    "x86": Target(7, signed=False),  # without VNNI two products of 8 bits are summed in 16, and overflow
-    "arm64": Target(8, signed=True),  # signed times signed: the dot product instructions
+    # unsigned times signed: the fast kernels of AVX-VNNI and AVX512-VNNI
+    "x86-vnni": Target(Style(weight_bits=8), processors=("x86-vnni",)),
+    # without VNNI two products of 8 bits are summed in 16, and overflow
+    "x86": Target(Style(weight_bits=7), processors=("x86",)),
+    # signed times signed: the dot product instructions
+    "arm64": Target(Style(weight_bits=8, signed=True), processors=("arm64",)),
+    # CUDA's and TensorRT's kernels: signed, 0 as the zero point, rectifiers as they are, biases in float
+    "cuda": Target(Style(weight_bits=8, signed=True, symmetric=True), device="cuda"),
 }
 
 
@@ -29,3 +43,11 @@ def this_machine() -> str:
     info = Path("/proc/cpuinfo")
     flags = info.read_text(encoding="utf-8", errors="replace").split() if info.is_file() else []
     return "x86-vnni" if {"avx512_vnni", "avx_vnni"} & set(flags) else "x86"
+
+
+@functools.cache
+def at_hand(target: Target) -> bool:
+    """Whether times that are taken here are those of the target."""
+    if target.device != "cpu":
+        return why_unavailable(target.device) is None
+    return not target.processors or this_machine() in target.processors

@@ -20,12 +20,15 @@ _MOST_TURNS = 15
 _LEAST_TURNS = 4
 
 
-def milliseconds(models: Sequence[bytes | str], picture: FloatArray, *, budget_s: float = 6.0) -> list[float]:
+def milliseconds(
+    models: Sequence[bytes | str], picture: FloatArray, *, device: str = "cpu", budget_s: float = 6.0
+) -> list[float]:
     """The median time of one run of each model.
 
+    device: of ``runtime.engines``.
     budget_s: seconds for all of them together; what is slow has fewer turns, at least four.
     """
-    sessions = [open_session(model) for model in models]
+    sessions = [open_session(model, device=device) for model in models]
     name = sessions[0].get_inputs()[0].name
     samples: list[list[float]] = [[] for _ in sessions]
     start = time.perf_counter()

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 
 from runtime.errors import InvalidArtifact, InvalidInput, UnsupportedSchema
-from runtime.metadata import Labels, Metadata, Parity, Preprocess, Provenance, Quantization
+from runtime.metadata import Labels, Metadata, Parity, Preprocess, Provenance
+from runtime.quantization import Quantization
 
 names = st.text(min_size=1, max_size=20)
 maybe_text = st.none() | st.text(max_size=20)

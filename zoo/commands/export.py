@@ -22,6 +22,7 @@ from zoo.weights import framework_of, resolve
 
 if TYPE_CHECKING:
     from exporters.export import Exported
+    from runtime.quantization import Precision
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,17 +63,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let the weights file run code (pickles, Lambda layers): yours to vouch for",
     )
-    parser.add_argument("--int8", action="store_true", help="quantize it, as `zoo quantize` does, on --data")
-    quantizing.add_arguments(parser, whose="with --int8: ")
+    quantizing.add_arguments(parser, whose="with --int8, --fp16 or --bf16: ")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Export, verify, write, and say what was verified."""
-    if args.int8:
-        return _as_int8(args)
-    if args.data is not None:
-        raise InvalidInput("--data is for --int8")
+    if precision := quantizing.precision(args):
+        return _smaller(args, precision)
+    # By identity: a 0 was given.
+    if given := [name for name in quantizing.OPTIONS if not any(getattr(args, name) is none for none in (None, False))]:
+        raise InvalidInput(f"--{given[0].replace('_', '-')} is for --int8, --fp16 and --bf16")
     done = _exported(args, args.output)
     if args.json:
         print_json({"path": str(done.path), "bytes": done.bytes, "metadata": asdict(done.metadata)})
@@ -81,16 +82,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _as_int8(args: argparse.Namespace) -> int:
+def _smaller(args: argparse.Namespace, precision: Precision) -> int:
     """The float32 file is made beside the output, and goes again."""
-    quantizing.require_data(args)
+    if not args.random_calibration:
+        quantizing.require_data(args, precision)
     folder = args.output.parent if args.output else Path()
     if not folder.is_dir():
         raise OutputNotWritable(f"{folder}: no such folder: create it first")
-    with tempfile.TemporaryDirectory(prefix=".int8.", dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".float.", dir=folder) as scratch:
         exported = _exported(args, Path(scratch, "float.onnx"))
-        output = args.output or Path(f"{exported.metadata.name}_int8.onnx")
-        done = quantizing.make(exported.path, output, args)
+        output = args.output or Path(f"{exported.metadata.name}_{precision}.onnx")
+        done = quantizing.make(exported.path, output, args, precision)
     if args.json:
         print_json({"path": str(done.path), "bytes": done.bytes, "metadata": asdict(done.metadata)})
         return 0

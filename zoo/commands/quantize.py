@@ -15,14 +15,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="a float32 .onnx file that edgezoo wrote")
     quantizing.add_arguments(parser)
     parser.add_argument("--labels", type=Path, metavar="CSV", help="file and label of each picture in the folder")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="file to write (default: FILE_int8.onnx)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="file to write (default: FILE_int8.onnx or the like)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Quantize, measure, write or refuse, and say what was measured."""
-    output = args.output or args.file.with_name(f"{args.file.stem}_int8.onnx")
-    done = quantizing.make(args.file, output, args, table=args.labels)
+    precision = quantizing.precision(args) or "int8"
+    output = args.output or args.file.with_name(f"{args.file.stem}_{precision}.onnx")
+    done = quantizing.make(args.file, output, args, precision, table=args.labels)
     if args.json:
         record = asdict(done.metadata)["quantization"]
         print_json({"path": str(done.path), "bytes": done.bytes, "quantization": record})

@@ -16,7 +16,7 @@ from tests.exporters.quantize.networks import silent
 def measured(**changes: Any) -> Measured:
     values: dict[str, Any] = {
         "images": 900, "agreement": 99.0, "distance": 0.05, "top1": (80.0, 79.8), "top5": (95.0, 95.0),
-        "float_ms": 4.0, "int8_ms": 2.0,
+        "milliseconds": (4.0, 2.0),
     }  # fmt: skip
     return Measured(**values | changes)
 
@@ -26,7 +26,8 @@ def test_what_passes_and_what_does_not() -> None:
     assert measured(top1=(80.0, 79.5)).complaint(0.5) is None
     assert "80.00 to 79.40 %" in (measured(top1=(80.0, 79.4)).complaint(0.5) or "")
     assert measured(top1=(80.0, 81.0)).complaint(0.0) is None
-    assert "not faster" in (measured(int8_ms=4.0).complaint(0.5) or "")
+    assert "not faster" in (measured(milliseconds=(4.0, 4.0)).complaint(0.5) or "")
+    assert measured(milliseconds=None).complaint(0.5) is None
     assert measured(top1=None, agreement=96.0).complaint(0.5) is None
     assert "6.0 % of the answers change" in (measured(top1=None, agreement=94.0).complaint(0.5) or "")
 

@@ -8,13 +8,13 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from exporters.quantize.bias import corrections
+from exporters.quantize.bias import corrections, float_means
 from exporters.quantize.centre import centre
 from exporters.quantize.emit import emit
 from exporters.quantize.equalise import equalise
 from exporters.quantize.network import Network
 from exporters.quantize.observe import observe
-from exporters.quantize.scheme import candidates, make_scheme
+from exporters.quantize.scheme import Style, candidates, make_scheme
 from tests.exporters.quantize.networks import mobile, pictures, silent
 
 
@@ -67,6 +67,18 @@ def test_relu6_s_channels_grow_to_the_limit_and_no_further() -> None:
     assert np.median(seen["stem.act"].highest) > 5
 
 
+PLAIN = Style()
+
+
+def optimized(proto: Any, folder: Any) -> Any:
+    """What onnxruntime makes of a model."""
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    options.log_severity_level = 3
+    ort.InferenceSession(proto.SerializeToString(), options)
+    return onnx.load(options.optimized_model_filepath)
+
+
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("rescaled", [False, True])
 def test_the_integer_form_is_near_and_on_integer_kernels(signed: bool, rescaled: bool, tmp_path: Any) -> None:
@@ -75,16 +87,13 @@ def test_the_integer_form_is_near_and_on_integer_kernels(signed: bool, rescaled:
     wanted = answers(network.proto())
     centre(network, seen)
     equalise(network, seen, rescale=lambda shape: rescaled)
-    scheme = make_scheme(network, seen, candidates(network), "whole")
-    made = emit(network, scheme, signed=signed)
+    style = Style(signed=signed)
+    scheme = make_scheme(network, seen, candidates(network, style), "whole", style)
+    made = emit(network, scheme)
     assert error(answers(made.proto), wanted) < 0.1
     if signed != (platform.machine() in ("aarch64", "arm64")):
         return  # the form of another processor: onnxruntime runs it here, in part in float
-    options = ort.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    options.log_severity_level = 3
-    ort.InferenceSession(made.proto.SerializeToString(), options)
-    kinds = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
+    kinds = [node.op_type for node in optimized(made.proto, tmp_path).graph.node]
     assert not {"Conv", "FusedConv", "HardSwish", "HardSigmoid", "Sigmoid", "Add", "Mul"} & set(kinds), kinds
     assert kinds.count("QLinearConv") == sum(node.op_type == "Conv" for node in network.nodes)
 
@@ -93,20 +102,47 @@ def test_bias_correction_brings_the_means_back() -> None:
     network = Network(mobile(1))
     seen = observe(network, pictures(), silent)
     wanted = answers(network.proto())
-    scheme = make_scheme(network, seen, candidates(network), "whole")
+    scheme = make_scheme(network, seen, candidates(network, PLAIN), "whole", PLAIN)
     plain = answers(emit(network, scheme).proto)
-    shifts = corrections(network, scheme, lambda found: emit(network, scheme, shifts=found), pictures(), silent)
-    mended = answers(emit(network, scheme, shifts=shifts).proto)
+    shifts = corrections(network, scheme, float_means(network, pictures()), pictures(), silent)
+    mended = answers(emit(network, scheme, shifts).proto)
     assert np.abs((mended - wanted).mean(axis=0)).max() < 0.5 * np.abs((plain - wanted).mean(axis=0)).max()
 
 
-def test_layers_left_in_float_stay_in_float() -> None:
+def test_layers_left_in_float_stay_in_float(tmp_path: Any) -> None:
     network = Network(mobile())
     seen = observe(network, pictures(), silent)
     wanted = answers(network.proto())
-    chosen = candidates(network) - {"stem", "project"}
-    made = emit(network, make_scheme(network, seen, chosen, "whole")).proto
+    chosen = candidates(network, PLAIN) - {"stem", "project"}
+    made = emit(network, make_scheme(network, seen, chosen, "whole", PLAIN)).proto
     assert "stem.w" in {item.name for item in made.graph.initializer}
+    # Between two quantized tensors onnxruntime would round them itself, all outputs on one scale.
+    kinds = [node.op_type for node in optimized(made, tmp_path).graph.node]
+    convolutions = sum(node.op_type == "Conv" for node in network.nodes)
+    assert (kinds.count("QLinearConv"), kinds.count("Conv") + kinds.count("FusedConv")) == (convolutions - 2, 2)
     assert error(answers(made), wanted) < 0.15
-    none = emit(network, make_scheme(network, seen, set(), "whole")).proto
+    none = emit(network, make_scheme(network, seen, set(), "whole", PLAIN)).proto
     np.testing.assert_allclose(answers(none), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_the_symmetric_form_is_what_gpus_want() -> None:
+    """0 as every zero point, signed integers, biases and rectifiers in float (onnxruntime's notes on TensorRT)."""
+    network, style = Network(mobile()), Style(signed=True, symmetric=True)
+    seen = observe(network, pictures(), silent)
+    wanted = answers(network.proto())
+    made = emit(network, make_scheme(network, seen, candidates(network, style), "whole", style)).proto
+    onnx.checker.check_model(made, full_check=True)
+    assert error(answers(made), wanted) < 0.1
+    constants = {item.name: onnx.numpy_helper.to_array(item) for item in made.graph.initializer}
+    makers = {node.output[0]: node for node in made.graph.node}
+    zeros = [constants[node.input[2]] for node in made.graph.node if node.op_type.endswith("quantizeLinear")]
+    zeros += [constants[node.input[2]] for node in made.graph.node if node.op_type == "QuantizeLinear"]
+    assert zeros
+    assert all(zero.dtype == np.int8 and not zero.any() for zero in zeros)
+    for node in made.graph.node:
+        if node.op_type in ("Conv", "Gemm"):
+            assert constants[node.input[2]].dtype == np.float32
+            assert makers[node.input[1]].op_type == "DequantizeLinear"
+    kinds = [node.op_type for node in made.graph.node]
+    assert kinds.count("Relu") == sum(node.op_type == "Relu" for node in network.nodes)
+    assert kinds.count("Clip") == sum(node.op_type == "Clip" for node in network.nodes)

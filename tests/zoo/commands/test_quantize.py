@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,40 @@ def test_forced_and_in_json(zoo: Any, tiny: Callable[..., Path], tmp_path: Path)
     assert zoo("show", output).code == 0
 
 
+def test_the_report_is_one_page(zoo: Any, tiny: Callable[..., Path], tmp_path: Path) -> None:
+    write_pictures(tmp_path / "loose", 12)
+    options = ["--data", tmp_path / "loose", "--force", "-o", tmp_path / "small.onnx"]
+    assert zoo("quantize", tiny(), *options, "--report", tmp_path / "report.html").code == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<title>tiny, int8</title>" in page
+    assert re.search(r"<td data-value=\"conv\">conv</td><td data-value=\"Conv\">", page)
+    assert not re.search(r"(src|href)=|http", page)  # nothing from elsewhere
+
+
+def test_noise_only_when_asked_for_and_said(zoo: Any, tiny: Callable[..., Path], tmp_path: Path) -> None:
+    output = tmp_path / "small.onnx"
+    options = ["--random-calibration", "--calibration", "6", "--force", "-o", output]
+    done = zoo("quantize", tiny(), *options, "--json")
+    assert done.code == 0, done.err
+    assert "calibrated on noise" in done.err
+    told = json.loads(done.out)["quantization"]
+    assert (told["calibrated_on"], told["measured_on"], told["images"]) == ("noise", "noise", 6)
+    write_pictures(tmp_path / "loose", 12)
+    done = zoo("quantize", tiny(), *options, "--data", tmp_path / "loose", "--json")
+    told = json.loads(done.out)["quantization"]
+    assert (told["calibrated_on"], told["measured_on"], told["images"]) == ("noise", "pictures", 12)
+
+
+def test_float16(zoo: Any, tiny: Callable[..., Path], tmp_path: Path) -> None:
+    write_pictures(tmp_path / "loose", 12)
+    file = tiny()
+    done = zoo("quantize", file, "--fp16", "--data", tmp_path / "loose")
+    assert done.code == 0, done.err
+    assert "its time was not measured: cuda is not at hand" in done.err or "of the time" in done.out
+    assert "same answer for 100.00 % of 12 pictures" in done.out
+    assert zoo("show", file.with_name("tiny_fp16.onnx")).code == 0
+
+
 @pytest.mark.slow
 def test_export_and_quantize_in_one(zoo: Any, root: Path, tmp_path: Path) -> None:
     output, digits = tmp_path / "small.onnx", root / "exporters" / "samples" / "digits"
@@ -82,7 +117,9 @@ def test_export_and_quantize_in_one(zoo: Any, root: Path, tmp_path: Path) -> Non
     ("options", "message"),
     [
         (["--int8"], "give --data DIR"),
-        (["--data", "."], "--data is for --int8"),
+        (["--data", "."], "--data is for --int8, --fp16 and --bf16"),
+        (["--max-drop", "1"], "--max-drop is for --int8"),
+        (["--random-calibration"], "--random-calibration is for --int8"),
         (["--int8", "--data", "none"], "none"),
     ],
 )
@@ -97,6 +134,10 @@ def test_export_errors(zoo: Any, tmp_path: Path, options: list[str], message: st
     ("options", "message"),
     [
         ([], "give --data DIR"),
+        (["--fp16"], "fp16 needs pictures to be measured on: give --data DIR"),
+        (["--fp16", "--bf16", "--data", "loose"], "not allowed with"),
+        (["--fp16", "--random-calibration"], "--random-calibration is for int8"),
+        (["--data", "loose", "--report", "no/where.html"], "no: no such folder: create it first"),
         (["--data", "nowhere"], "nowhere: no such file or folder"),
         (["--data", "loose", "--calibration", "0"], "--calibration must be at least 1"),
         (["--data", "loose", "--target", "z80"], "--target z80: one of auto, x86-vnni"),

@@ -1,0 +1,88 @@
+"""Layer by layer: what a smaller file loses and what it saves, the worst first."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporters.quantize.emit import dequantized
+from exporters.quantize.network import Network, untyped
+from exporters.quantize.observe import Progress, run
+from exporters.quantize.pictures import Pictures
+from exporters.quantize.profiled import layer_times, layers_of
+from exporters.quantize.search import Way
+
+_PICTURES = 16  # for the errors: they are sums over whole tensors, and settle at once
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A node with what is done to its result alone: a convolution and its activation are one layer.
+
+    error: of its result, norm of the difference over the norm; None where it cannot be read. kind: "int8", "fp16",
+    "bf16" or "float32". float_ms, smaller_ms: of one picture in onnxruntime's profile, conversions before it included.
+    """
+
+    name: str
+    operator: str
+    kind: str
+    error: float | None
+    float_ms: float
+    smaller_ms: float
+
+
+def compare(
+    way: Way, file: Path, smaller: Path, pictures: Pictures, *, device: str = "cpu", progress: Progress
+) -> list[Layer]:
+    """Every layer of ``file`` and of what ``way`` made of it, the largest error first."""
+    import onnx
+
+    network = way.form.network if way.form else Network(onnx.load(file))
+    groups = layers_of(network)
+    result = {group: name for name, group in groups.items()}  # a layer's result is its last node's
+    progress("layers", 0, 2)
+    errors = _errors(network, way.proto, list(result.values()), pictures.first(_PICTURES))
+    progress("layers", 1, 2)
+    picture = next(pictures.batches(1))
+    before, after = (layer_times(network, str(path), picture, device=device) for path in (file, smaller))
+    layers = []
+    for group, last in result.items():
+        node = network.maker(group)
+        assert node is not None
+        kind = way.name if way.form is None else "int8" if group in way.chosen else "float32"
+        name = node.name or group
+        layers.append(Layer(name, node.op_type, kind, errors.get(last), before[group], after[group]))
+    return sorted(layers, key=lambda layer: -(layer.error or 0))
+
+
+def _errors(network: Network, proto: Any, names: list[str], pictures: Pictures) -> dict[str, float]:
+    """The error of each of these tensors, where the smaller model still has it."""
+    made = {name for node in proto.graph.node for name in node.output}
+    read = {name: kept for name in names for kept in (dequantized(name), name) if kept in made}
+    wanted = run(network.proto(extra_outputs=list(read)), list(read), pictures)
+    got = run(_as_float(proto, list(read.values())), [f"{name}::read" for name in read.values()], pictures)
+    wrong: dict[str, float] = defaultdict(float)
+    whole: dict[str, float] = defaultdict(float)
+    for exact, rounded in zip(wanted, got, strict=True):
+        for name, kept in read.items():
+            value = exact[name].astype(np.float64)
+            wrong[name] += float(np.square(rounded[f"{kept}::read"] - value).sum())
+            whole[name] += float(np.square(value).sum())
+    return {name: float(np.sqrt(wrong[name] / max(whole[name], 1e-24))) for name in read}
+
+
+def _as_float(proto: Any, names: list[str]) -> Any:
+    """The model giving these tensors in float32."""
+    import onnx
+
+    graph = onnx.GraphProto()
+    graph.CopyFrom(proto.graph)
+    del graph.output[:]
+    for name in names:
+        graph.node.append(onnx.helper.make_node("Cast", [name], [f"{name}::read"], to=onnx.TensorProto.FLOAT))
+        graph.output.append(untyped(f"{name}::read"))
+    return onnx.helper.make_model(graph, opset_imports=list(proto.opset_import), ir_version=proto.ir_version)

@@ -1,0 +1,159 @@
+"""Which layers to leave in float: where rounding hurts the answer most for the time that it saves.
+
+Each tensor's rounding and each layer's is measured alone, the rest of the network in float. The errors are independent
+of each other, so their squares add up to that of the whole (0.077 summed and 0.075 measured for mobilenet_v2, 2 cores
+of an AMD EPYC, onnxruntime 1.31.1, 2026-11-21), and what a set of layers in float would bring need not be tried.
+A tensor is rounded as long as one integer node makes or takes it: to save it, all of them return to float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from exporters.quantize.bias import mean_output
+from exporters.quantize.emit import Rounded
+from exporters.quantize.grids import Grid
+from exporters.quantize.journal import Journal
+from exporters.quantize.network import Array, Network
+from exporters.quantize.observe import Progress, run
+from exporters.quantize.pictures import Pictures
+from exporters.quantize.scheme import MOVES, Scheme, tensors_of
+
+_MOST_TIME = 1.6  # of the integer network's; beyond it little is left of what integers are for
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """Squares of the error of the logits, norm over norm, with one thing rounded: {tensor: }, {layer's output: }."""
+
+    tensors: Mapping[str, float]
+    layers: Mapping[str, float]
+
+    def together(self, network: Network, chosen: frozenset[str]) -> float:
+        """The square of the error with these nodes on integers."""
+        needed, _ = tensors_of(network, chosen)
+        layers = sum(square for name, square in self.layers.items() if name in chosen)
+        return layers + sum(square for name, square in self.tensors.items() if name in needed)
+
+
+def measure_alone(
+    network: Network,
+    scheme: Scheme,
+    rounded: Mapping[str, Rounded],
+    means: Mapping[str, Array],
+    pictures: Pictures,
+    wanted: Array,
+    journal: Journal,
+    progress: Progress,
+) -> Alone:
+    """Round every tensor, and every layer with weights, alone.
+
+    rounded: the layers' weights. means: what they meet, ``float_means``. wanted: the float network's logits.
+    """
+    made_of_others = {node.output[0] for node in network.nodes if node.op_type in MOVES}
+    layers = [node for node in network.nodes if node.output[0] in rounded]
+    tasks: dict[str, Callable[[], Any]] = {
+        name: partial(_with_grid, network, name, scheme.grids[name])
+        for name in sorted(scheme.grids)
+        if name not in made_of_others
+    }
+    count = len(tasks)
+    tasks |= {
+        f"weights of {node.output[0]}": partial(_with_weights, network, node, rounded[node.output[0]], means)
+        for node in layers
+    }
+    squares = []
+    for done, (name, make) in enumerate(tasks.items()):
+        progress("sensitivity", done, len(tasks))
+        squares.append(float(journal.remember(name, partial(_square, network, make, pictures, wanted))["square"]))
+    names = [*list(tasks)[:count], *(node.output[0] for node in layers)]
+    pairs = list(zip(names, squares, strict=True))
+    return Alone(dict(pairs[:count]), dict(pairs[count:]))
+
+
+def _square(network: Network, make: Callable[[], Any], pictures: Pictures, wanted: Array) -> dict[str, Array]:
+    got = np.concatenate([values[network.output] for values in run(make(), [network.output], pictures)])
+    return {"square": np.array(np.square(got - wanted).sum() / max(np.square(wanted).sum(), 1e-24))}
+
+
+def _with_grid(network: Network, tensor: str, grid: Grid) -> Any:
+    """The float network with one tensor on its grid."""
+    from onnx import helper, numpy_helper
+
+    proto = network.proto()
+    for node in proto.graph.node:
+        for index, name in enumerate(node.input):
+            if name == tensor:
+                node.input[index] = f"{tensor}::rounded"
+    place = next((index + 1 for index, node in enumerate(proto.graph.node) if tensor in node.output), 0)
+    constants = [f"{tensor}::scale", f"{tensor}::zero"]
+    arrays = np.float32(grid.scale), grid.dtype(grid.zero_point)
+    proto.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(array), name) for name, array in zip(constants, arrays, strict=True)
+    )
+    down = helper.make_node("QuantizeLinear", [tensor, *constants], [f"{tensor}::quantized"])
+    up = helper.make_node("DequantizeLinear", [f"{tensor}::quantized", *constants], [f"{tensor}::rounded"])
+    proto.graph.node.insert(place, down)
+    proto.graph.node.insert(place + 1, up)
+    return proto
+
+
+def _with_weights(network: Network, node: Any, rounded: Rounded, means: Mapping[str, Array]) -> Any:
+    """The float network with one layer's weights rounded, and its bias mended as it will be."""
+    from onnx import numpy_helper
+
+    exact, now = network.matrix(node), rounded.matrix()
+    weight = network.weights[node.input[1]]
+    turned = now.reshape(weight.T.shape).T if network.output_axis(node) else now.reshape(weight.shape)
+    bias = network.weights[node.input[2]].astype(np.float64)
+    if node.output[0] in means:
+        bias = bias + mean_output(exact - now, means[node.output[0]])
+    proto = network.proto()
+    changed = {node.input[1]: turned, node.input[2]: bias}
+    for item in proto.graph.initializer:
+        if item.name in changed:
+            item.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(changed[item.name], np.float32), item.name))
+    return proto
+
+
+def spared_sets(
+    network: Network, chosen: frozenset[str], errors: Alone, saves: Mapping[str, float], whole_ms: float
+) -> list[tuple[float, frozenset[str]]]:
+    """Ever larger sets of nodes to leave in float, each the last one and what pays best beside it, and their time.
+
+    saves: milliseconds that each chosen node is faster on integers. whole_ms: of the integer network. Times are given
+    as shares of that.
+    """
+    units = [frozenset({name}) for name in errors.layers]
+    for tensor in errors.tensors:
+        around = {node.output[0] for node in network.readers(tensor)}
+        units.append(frozenset(name for name in {*around, *_makers(network, tensor)} if name in chosen))
+    spared: frozenset[str] = frozenset()
+    found: list[tuple[float, frozenset[str]]] = []
+    square = errors.together(network, chosen)
+    while square > 0:
+        best = None
+        for unit in {unit | spared for unit in units if unit - spared}:
+            took = whole_ms + sum(max(saves.get(name, 0.0), 0.0) for name in unit)
+            left = errors.together(network, chosen - unit)
+            if took <= _MOST_TIME * whole_ms and left < square and (best is None or left * took**2 < best[0]):
+                best = left * took**2, unit, left, took
+        if best is None:
+            return found
+        _, spared, square, took = best
+        found.append((took / whole_ms, spared))
+    return found
+
+
+def _makers(network: Network, tensor: str) -> list[str]:
+    """The node that gives a tensor, and the one before it where this is its activation."""
+    node = network.maker(tensor)
+    if node is None:
+        return []
+    before = network.maker(node.input[0]) if network.rectifies(node) else None
+    return [node.output[0], *([before.output[0]] if before is not None else [])]

@@ -1,0 +1,75 @@
+"""What rounding one thing costs, and which nodes pay best in float."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exporters.quantize.bias import corrections, float_means
+from exporters.quantize.emit import emit
+from exporters.quantize.journal import Journal
+from exporters.quantize.network import Network
+from exporters.quantize.observe import observe
+from exporters.quantize.scheme import Style, candidates, make_scheme
+from exporters.quantize.search import distance, logits
+from exporters.quantize.sensitivity import Alone, measure_alone, spared_sets
+from tests.exporters.quantize.networks import mobile, pictures, silent
+
+STYLE = Style()
+
+
+def parts(seed: int = 0) -> tuple[Network, Any, frozenset[str], Any, Any]:
+    network = Network(mobile(seed))
+    chosen = frozenset(candidates(network, STYLE))
+    scheme = make_scheme(network, observe(network, pictures(), silent), chosen, "whole", STYLE)
+    wanted = logits(network.proto(), network.output, pictures())
+    rounded = emit(network, scheme).weights
+    return (
+        network,
+        scheme,
+        chosen,
+        wanted,
+        measure_alone(
+            network, scheme, rounded, float_means(network, pictures()), pictures(), wanted, Journal(None, ""), silent
+        ),
+    )
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_errors_of_the_parts_add_up_to_the_whole_s(seed: int) -> None:
+    network, scheme, chosen, wanted, errors = parts(seed)
+    shifts = corrections(network, scheme, float_means(network, pictures()), pictures(), silent)
+    whole = distance(logits(emit(network, scheme, shifts).proto, network.output, pictures()), wanted)
+    # In quadrature, as independent errors do; a network this small is no good statistician.
+    assert 0.5 < errors.together(network, chosen) ** 0.5 / whole < 2
+    assert set(errors.layers) == {name for name in chosen if network.weighted(network.maker(name))}
+    assert all(square >= 0 for square in {**errors.tensors, **errors.layers}.values())
+    assert errors.together(network, frozenset()) == 0
+
+
+def test_float_weights_and_fine_grids_cost_nothing() -> None:
+    network, scheme, _, wanted, errors = parts()
+    worst = max(errors.layers, key=errors.layers.__getitem__)
+    assert errors.layers[worst] > 0
+    exact = emit(network, scheme).weights
+    for rounded in exact.values():
+        rounded.integers[:] = 0  # all of the layer's weights gone
+    lost = measure_alone(network, scheme, exact, {}, pictures(8), wanted[:8], Journal(None, ""), silent)
+    assert all(lost.layers[name] > errors.layers[name] for name in errors.layers)
+
+
+def test_what_hurts_most_for_its_time_goes_first() -> None:
+    network, _, chosen, _, _ = parts()
+    tensors = dict.fromkeys(("stem.act", "dw.act", "left.act"), 1e-6) | {"head.act": 1.0}
+    errors = Alone(tensors, {"logits": 1e-6, "left": 1e-3})
+    saves = dict.fromkeys(chosen, 0.01)
+    (share, first), *rest = spared_sets(network, chosen, errors, saves, 1.0)
+    makers_and_readers = {"head", "mean"}
+    assert first == makers_and_readers & chosen
+    assert share == pytest.approx(1 + 0.01 * len(first))
+    for (less, before), (more, after) in zip([(share, first), *rest[:-1]], rest, strict=True):
+        assert before < after
+        assert less <= more <= 1.6
+    dear = saves | {"head": 10.0}
+    assert all("head" not in spared for _, spared in spared_sets(network, chosen, errors, dear, 1.0))
+    assert np.isfinite(errors.together(network, chosen))
