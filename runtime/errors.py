@@ -14,11 +14,13 @@
     │   ├── DeviceUnavailable            (RuntimeError) asked for, not there; never replaced by another
     │   ├── MissingDependency            (ImportError) an extra is not installed, or two wheels clash
     │   ├── OutputNotWritable            (OSError)     read-only folder, full disk
-    │   └── QuantizationRefused          (ValueError)  int8 would lose too much, or win nothing
+    │   ├── QuantizationRefused          (ValueError)  int8 would lose too much, or win nothing
+    │   └── NoGradient                   (ValueError)  nothing that leads to the answer has a slope
     └── InternalError                    what should have worked did not: exit code 1
         ├── ExportFailed                 (RuntimeError) the framework's exporter gave up
         ├── ParityError                  (RuntimeError) the ONNX file disagrees with its source
-        └── InferenceFailed              (RuntimeError) the engine stopped in the middle of a run
+        ├── InferenceFailed              (RuntimeError) the engine stopped in the middle of a run
+        └── UnsupportedOperator          (NotImplementedError) no rule differentiates it yet
 
 Each is also the builtin a caller would catch. Messages are one line: what, where, what to do.
 """
@@ -102,6 +104,10 @@ class QuantizationRefused(UserError, ValueError):
     """The int8 file would not be as good as was asked for, or not faster: none was written."""
 
 
+class NoGradient(UserError, ValueError):
+    """Nothing differentiable leads from a tensor to the output: its gradient would be zero without a word."""
+
+
 class ExportFailed(InternalError, RuntimeError):
     """The framework's exporter, or a pass over its graph, failed."""
 
@@ -112,3 +118,7 @@ class ParityError(InternalError, RuntimeError):
 
 class InferenceFailed(InternalError, RuntimeError):
     """The engine failed while running a valid input."""
+
+
+class UnsupportedOperator(InternalError, NotImplementedError):
+    """An operator, or a form of one, that no gradient rule knows yet."""

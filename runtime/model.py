@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from runtime.engines import open_session
 from runtime.errors import InferenceFailed, InvalidArtifact, InvalidInput
+from runtime.explain.explainable import OUTPUT, SWITCH, Explainable
 from runtime.image import ImageSource, describe_source, is_source, preprocess, preprocess_whole
 from runtime.memory import give_back
 from runtime.metadata import Labels, Metadata, Preprocess, Task
@@ -46,12 +47,13 @@ def load(
     return Model(path, device=device, threads=threads, preprocess=preprocess, labels=labels)
 
 
-class Model:
+class Model(Explainable):
     """One opened file. Safe to use from several threads; close it, or use it in ``with``.
 
     metadata: what the file says of itself, None for a foreign ONNX file.
     batch_size: the number of pictures per run the file was frozen to, None when it is free.
     provider: the onnxruntime provider that really runs the graph.
+    baked: whether the file explains itself, in an output of its own.
     """
 
     def __init__(
@@ -63,8 +65,9 @@ class Model:
         preprocess: Preprocess | None = None,
         labels: Labels | None = None,
     ) -> None:
+        super().__init__()
         self.path = Path(path)
-        self.device = device
+        self.device, self.threads = device, threads
         self._session = open_session(path, device=device, threads=threads)
         self.provider: str = self._session.get_providers()[0]
         try:
@@ -79,7 +82,10 @@ class Model:
             raise InvalidArtifact(f"{self.path}: has {len(inputs)} inputs, edgezoo runs models of one")
         # onnxruntime's own object would keep the session, and its memory, after close().
         self._input = _Input(inputs[0].name, inputs[0].shape)
-        self._output_names = [output.name for output in self._session.get_outputs()]
+        # What a file with an explanation of its own gives only when asked; see runtime.explain.baked.
+        self.baked = any(item.name == SWITCH for item in self._session.get_overridable_initializers())
+        names = [output.name for output in self._session.get_outputs()]
+        self._output_names = [name for name in names if not (self.baked and name == OUTPUT)]
         first = self._input.shape[0] if self._input.shape else None
         self.batch_size: int | None = first if isinstance(first, int) else None
         self._check()
@@ -137,6 +143,16 @@ class Model:
         return self._labels
 
     @property
+    def input_name(self) -> str:
+        """The graph's name of the input."""
+        return self._input.name
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """The class names in force; None where there are none."""
+        return self._labels.names if self._labels is not None else None
+
+    @property
     def trained(self) -> bool:
         """False when the file says that its weights are random."""
         return self.metadata.trained if self.metadata else True
@@ -146,20 +162,29 @@ class Model:
 
         Raises InvalidInput for an array that does not fit the input.
         """
+        if self._hooks:
+            return self._run_hooked(batch)
         try:
             return self._session.run(self._output_names[:1], {self._input.name: batch})[0]  # type: ignore[no-any-return]
         except Exception as error:
-            raise self._explain(batch, error) from error
+            raise self._why(batch, error) from error
+
+    def run_outputs(self, names: list[str], feed: dict[str, Any]) -> list[Any]:
+        """These outputs of the file, all its inputs given by name. Raises InvalidInput and InferenceFailed."""
+        try:
+            return self._session.run(names, feed)  # type: ignore[no-any-return]
+        except Exception as error:
+            raise self._why(feed.get(self._input.name), error) from error
 
     def run_all(self, batch: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[Any]]:
         """As ``run``, every output by its name, in the file's order."""
         try:
             outputs = self._session.run(self._output_names, {self._input.name: batch})
         except Exception as error:
-            raise self._explain(batch, error) from error
+            raise self._why(batch, error) from error
         return dict(zip(self._output_names, outputs, strict=True))
 
-    def _explain(self, batch: Any, error: Exception) -> Exception:
+    def _why(self, batch: Any, error: Exception) -> Exception:
         """Why a run failed: checked only then, so that a good run pays nothing for it."""
         if self._session is None:
             return InvalidInput(f"{self.path}: the model is closed")
@@ -193,7 +218,7 @@ class Model:
         if answer is None:
             raise InvalidInput(f"{self.path}: {self._instead()}")
         for scores in self.scores_many(images, batch_size=batch_size):
-            yield from answer(scores, self.labels, top=top, logits=self._logits, trained=self.trained)
+            yield from answer(scores, self.labels, top=top, logits=self.logits, trained=self.trained)
 
     def features(self, images: ImageSource | Iterable[ImageSource], *, batch_size: int = 8) -> npt.NDArray[np.float32]:
         """Embeddings of one picture or of several, in order: (N, dimensions) float32.
@@ -223,7 +248,7 @@ class Model:
         whole = whole_windows(batch, self.metadata.window, name=describe_source(image))
         scores = self.run(np.repeat(whole, self.batch_size or 1, axis=0))[0]
         return ScoreMap(
-            scores, self.labels, self.metadata.window, (height, width), logits=self._logits, trained=self.trained
+            scores, self.labels, self.metadata.window, (height, width), logits=self.logits, trained=self.trained
         )
 
     def _require(self, task: Task) -> None:
@@ -235,7 +260,8 @@ class Model:
         return f"gives {'its own outputs' if self.task == 'other' else self.task}: use {method}"
 
     @property
-    def _logits(self) -> bool:
+    def logits(self) -> bool:
+        """Whether the scores have yet to go through softmax or sigmoid."""
         return self.metadata is None or self.metadata.scores == "logits"
 
     def scores_many(self, images: Iterable[ImageSource], *, batch_size: int = 8) -> Iterator[npt.NDArray[np.float32]]:
@@ -252,7 +278,8 @@ class Model:
 
     def close(self) -> None:
         """Give the memory back. Running a closed model is an error."""
-        self._session = None
+        self._session = self._subject = None
+        self._hooks = []
         give_back()
 
     def __enter__(self) -> Self:

@@ -22,6 +22,9 @@ COMMANDS = {
     "import": "check an ONNX file from elsewhere, and write it with metadata, verified against itself",
     "quantize": "make an int8 file that is measured to be as accurate and faster, or none",
     "predict": "classify pictures with an ONNX file",
+    "explain": "show where in a picture an ONNX file finds its answer",
+    "stamp": "put an explanation into an ONNX file, as an optional output",
+    "layers": "list the layers of an ONNX file that can be explained",
     "eval": "measure top-1, top-5 and speed of an ONNX file on labelled pictures",
     "doctor": "check this machine: versions, devices, cores, clashing packages",
 }

@@ -153,6 +153,8 @@ def _usable(model: Model) -> Metadata:
     metadata = model.metadata
     if metadata is None:
         raise InvalidInput(f"{model.path}: carries no edgezoo metadata: stamp it with `zoo import` first")
+    if model.baked:
+        raise InvalidInput(f"{model.path}: has an explanation inside: quantize first, then `zoo stamp --explain`")
     if metadata.quantization is not None:
         raise InvalidInput(f"{model.path}: is {metadata.quantization.scheme} already: give the float32 file")
     if metadata.task not in _TASKS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from exporters.source import Output, Recipe, Scores, Weights, numbered_labels
 from runtime.errors import InvalidInput, OutputNotWritable
 from runtime.metadata import Labels, Metadata, Preprocess
 from zoo import preprocessing, quantizing
+from zoo.commands.stamp import told
 from zoo.labels import load, read
 from zoo.spec import Framework, ModelSpec, Variant
 from zoo.targets import own_weights, resolve_target
@@ -64,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let the weights file run code (pickles, Lambda layers): yours to vouch for",
     )
     quantizing.add_arguments(parser, whose="with --int8, --fp16 or --bf16: ")
+    parser.add_argument("--explain", action="store_true", help="put Grad-CAM into the file, as an optional output")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -74,12 +76,25 @@ def run(args: argparse.Namespace) -> int:
     # By identity: a 0 was given.
     if given := [name for name in quantizing.OPTIONS if not any(getattr(args, name) is none for none in (None, False))]:
         raise InvalidInput(f"--{given[0].replace('_', '-')} is for --int8, --fp16 and --bf16")
-    done = _exported(args, args.output)
+    done = _explained(args, _exported(args, args.output))
     if args.json:
         print_json({"path": str(done.path), "bytes": done.bytes, "metadata": asdict(done.metadata)})
     else:
         print("\n".join(summary(done.path, done.bytes, done.metadata, done.input_shape)))
+        if args.explain:
+            print(told(done.metadata.explain_layer or ""))
     return 0
+
+
+def _explained(args: argparse.Namespace, done: Exported) -> Exported:
+    """The file with Grad-CAM inside, where that was asked for."""
+    if not args.explain:
+        return done
+    from exporters.explained import write_explained
+
+    layer = write_explained(done.path, done.path)
+    told = replace(done.metadata, explain_layer=layer)
+    return replace(done, bytes=done.path.stat().st_size, metadata=told)
 
 
 def _smaller(args: argparse.Namespace, precision: Precision) -> int:
@@ -93,6 +108,10 @@ def _smaller(args: argparse.Namespace, precision: Precision) -> int:
         exported = _exported(args, Path(scratch, "float.onnx"))
         output = args.output or Path(f"{exported.metadata.name}_{precision}.onnx")
         done = quantizing.make(exported.path, output, args, precision)
+        if args.explain:
+            from exporters.explained import write_explained
+
+            write_explained(output, output)
     if args.json:
         print_json({"path": str(done.path), "bytes": done.bytes, "metadata": asdict(done.metadata)})
         return 0
