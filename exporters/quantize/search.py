@@ -34,6 +34,7 @@ from exporters.quantize.timing import milliseconds
 _FRONTS = (0, 1, 2, 3, 5, 6, 8)  # layers with weights that may stay in float before the first integer one
 _SMALL_MAP = 20 * 20  # places; where one more multiplication of HardSwish takes next to no time
 _FEW = 48  # pictures for the histograms, the bias correction and the error of a way: they settle soon
+_HEAVY = 1e9  # multiplications; for such a network half as many
 _ALONE_ON = 16  # pictures for the error of each tensor alone: it is summed over all logits
 _MORE_TIME = (1.04, 1.08, 1.12)  # of the integer network's, for sensitive nodes in float
 _NEGLIGIBLE = 0.02  # error of the logits: hardly an answer changes, and time alone counts
@@ -94,10 +95,10 @@ class Search:
     def __init__(self, proto: Any, pictures: Pictures, target: Target, journal: Journal, progress: Progress) -> None:
         self.proto, self.pictures, self.target = proto, pictures, target
         self.journal, self.progress = journal, progress
-        self.few, self.style = pictures.first(_FEW), target.style
         original = Network(proto)
-        self.output = original.output
+        self.output, self.style = original.output, target.style
         self.seen = observe(original, pictures, progress)
+        self.few = pictures.first(_FEW if _multiplications(original, self.seen) < _HEAVY else _FEW // 2)
         self.wanted = logits(proto, self.output, self.few)
 
     def ways(self) -> list[Way]:
@@ -212,6 +213,14 @@ def _forms(proto: Any, seen: dict[str, Observed], pictures: Pictures, style: Sty
         centre(network, own)
         equalise(network, own, rescale=lambda shape: rescaled and _small(shape))  # noqa: B023 - called at once
         yield Form(network, own, float_means(network, pictures), rescaled)
+
+
+def _multiplications(network: Network, seen: dict[str, Observed]) -> float:
+    """Of the layers with weights, for one picture."""
+    layers = [node for node in network.nodes if network.weighted(node)]
+    inputs = [network.matrix(node).shape[2] * network.matrix(node).shape[3] for node in layers]
+    places = [float(np.prod(seen[node.output[0]].shape)) for node in layers]
+    return sum(count * place for count, place in zip(inputs, places, strict=True))
 
 
 def _small(shape: tuple[int, ...]) -> bool:
