@@ -220,7 +220,7 @@ def _multiplications(network: Network, seen: dict[str, Observed]) -> float:
     layers = [node for node in network.nodes if network.weighted(node)]
     inputs = [network.matrix(node).shape[2] * network.matrix(node).shape[3] for node in layers]
     places = [float(np.prod(seen[node.output[0]].shape)) for node in layers]
-    return sum(count * place for count, place in zip(inputs, places, strict=True))
+    return float(sum(count * place for count, place in zip(inputs, places, strict=True)))
 
 
 def _small(shape: tuple[int, ...]) -> bool:
