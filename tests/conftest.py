@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +16,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from runtime.machine import usable_cores
 from runtime.metadata import Labels, Metadata, Preprocess, Provenance
 
 # TensorFlow 2.20+ on Linux opens its LLVM to the whole process, and Triton, which torch's optimizers load, dies of it
@@ -24,7 +27,46 @@ with contextlib.suppress(ImportError):
 # Some tests import onnxruntime themselves, past runtime.machine, which switches its telemetry off.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
+# What an earlier run found of a search is not this one's.
+os.environ["EDGEZOO_CACHE"] = ""
+
+# One thread of each framework, and none that spins: the workers share the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+pytest.register_assert_rewrite("tests.runtime.image.pictures")
+
 ROOT = Path(__file__).parents[1]
+
+MOST_WORKERS = 2
+"""Each loads both frameworks and takes up to 6 GB; -n takes more where there is room."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One worker for each core. Files and tests that are named, and what is to be seen (-s), run in this process."""
+    named = all("::" in argument or Path(argument).is_file() for argument in config.args)
+    cores = usable_cores()
+    return 0 if named or cores == 1 or config.getoption("capture") == "no" else min(cores, MOST_WORKERS)
+
+
+_modules_frozen = 0
+
+
+@pytest.fixture(autouse=True)
+def quick_garbage() -> None:
+    """Exports and Keras collect garbage again and again: let them not walk through both frameworks each time."""
+    global _modules_frozen
+    if len(sys.modules) > _modules_frozen + 100:
+        gc.collect()
+        gc.freeze()
+        _modules_frozen = len(sys.modules)
+
+
+def pytest_unconfigure() -> None:
+    """Python's end collects what was frozen; compiled modules complain of what is left."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ SHORTER = {
     "benchmarks/overhead.py": " --rounds 20",
     "benchmarks/catalogue.py": " lenet5 --again",
     "benchmarks/int8.py": " lenet5 --limit 200",
+    "benchmarks/gradients.py": " squeezenet1_1 --budget 1",
 }
 
 

@@ -152,19 +152,22 @@ def _show(title: str, scores: Sequence[Score]) -> None:
     print_table(title, columns, rows, right=set(columns[1:]))
     print("insertion: high is good; deletion: low is good; (in brackets): maps that ask no network, to be beaten")
     print("shuffled: rank correlation with the map of shuffled weights; near 0 where the map is the network's")
-    for score in scores:
-        for line in _remarks(score, [one.method for one in scores if one.baseline]):
-            print(f"{score.method}: {line}")
+    for line in _remarks(scores):
+        print(line)
 
 
-def _remarks(score: Score, baselines: Sequence[str]) -> list[str]:
-    if score.baseline:
-        return []
-    found = []
-    if score.unchanged:
-        found.append("does not change when the weights are shuffled: it shows the picture, not the network")
-    if others := [name for name in baselines if name not in score.beats]:
-        found.append(f"not better than {', '.join(others)} on these pictures")
-    if score.without_gradient:
-        found.append(f"no gradient in {score.without_gradient} pictures: counted as maps that tell nothing")
+def _remarks(scores: Sequence[Score]) -> list[str]:
+    methods = [score for score in scores if not score.baseline]
+    found = [
+        f"{score.method}: hardly changes when the weights are shuffled ({score.shuffled:.2f}): "
+        "it shows the picture rather than the network"
+        for score in methods
+        if score.unchanged
+    ]
+    for base in (score.method for score in scores if score.baseline):
+        if lost := [score.method for score in methods if base not in score.beats]:
+            found.append(f"not shown to be better than {base} on these pictures: {', '.join(lost)}")
+    for score in methods:
+        if score.without_gradient:
+            found.append(f"{score.method}: no gradient in {score.without_gradient} pictures: maps that tell nothing")
     return found

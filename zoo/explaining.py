@@ -114,8 +114,8 @@ class Asked:
 
         Raises UnknownName, and other UserErrors unless lenient; then what a method cannot explain becomes a note.
         """
-        from runtime.explain.explainers import EXPLAINERS
         from runtime.errors import UnsupportedOperator
+        from runtime.explain.explainers import EXPLAINERS
 
         picture = self.picture(image)
         targets: list[int | str | None] = list(self.targets) or [None]

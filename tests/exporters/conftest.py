@@ -1,14 +1,12 @@
-"""Fixtures of the Keras tests. quick_garbage and keras cost nothing where they are not asked for."""
+"""Fixtures of the Keras tests."""
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("tests.exporters.graphs", "tests.exporters.keras_support")
+pytest.register_assert_rewrite("tests.exporters.graphs", "tests.exporters.hub.support", "tests.exporters.keras_support")
 
 
 @pytest.fixture(scope="module")
@@ -18,14 +16,6 @@ def keras() -> Any:
     from exporters.keras import _import_keras
 
     return _import_keras()
-
-
-@pytest.fixture(autouse=True)
-def quick_garbage() -> Iterator[None]:
-    """Keras collects garbage whenever it clears its session: let it not walk through both frameworks each time."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

@@ -63,7 +63,8 @@ def lenet(output: str, source: str = "torch") -> str:
 
 @pytest.mark.slow
 def test_exports_in_fresh_processes_are_identical(tmp_path: Path) -> None:
-    other = "assert main(['export', 'squeezenet1_1', '--weights', 'none', '-o', 'other.onnx']) == 0; "
+    options = "'--weights', 'none', '--input-size', '64x64', '-o', 'other.onnx'"
+    other = f"assert main(['export', 'squeezenet1_1', {options}]) == 0; "
     fresh(tmp_path, lenet("a.onnx"))
     fresh(tmp_path, lenet("b.onnx"))
     fresh(tmp_path, other + lenet("c.onnx") + lenet("d.onnx"))

@@ -85,13 +85,20 @@ def test_equal_values_are_in_random_order() -> None:
 def test_the_blur_keeps_what_is_even_and_spreads_what_is_not() -> None:
     even = np.full((1, 3, 56, 84), 0.7, np.float32)
     np.testing.assert_allclose(faithfulness.blurred(even), even, rtol=1e-6)
-    point = np.zeros((1, 1, 56, 84), np.float32)
-    point[0, 0, 28, 40] = 1
+    point = np.zeros((1, 1, 112, 140), np.float32)
+    point[0, 0, 50, 60] = 1
     found = faithfulness.blurred(point)[0, 0].astype(np.float64)
     assert found.sum() == pytest.approx(1, rel=1e-5)
-    for axis, centre in ((0, 28), (1, 40)):  # sigma is a 28th of 56
+    for axis, centre in ((0, 50), (1, 60)):  # sigma is a 28th of 112
         along = found.sum(axis=1 - axis)
-        assert (along * (np.arange(len(along)) - centre) ** 2).sum() == pytest.approx(4, rel=1e-3)
+        assert (along * (np.arange(len(along)) - centre) ** 2).sum() == pytest.approx(16, rel=1e-3)
+
+
+def test_a_small_picture_is_blurred_by_three_pixels() -> None:
+    point = np.zeros((1, 1, 48, 48), np.float32)
+    point[0, 0, 24, 24] = 1
+    along = faithfulness.blurred(point)[0, 0].sum(axis=0)
+    assert (along * (np.arange(48) - 24) ** 2).sum() == pytest.approx(9, rel=1e-3)
 
 
 def test_the_centred_map_is_highest_in_the_middle_and_alike_on_both_sides() -> None:

@@ -11,9 +11,10 @@ from onnx import helper, numpy_helper
 
 import runtime
 from runtime.errors import InvalidInput, UnknownName
-from runtime.explain import EXPLAINERS, Explainer
+from runtime.explain import EXPLAINERS, Explainer, faithfulness
 from runtime.explain.faithfulness import UNCHANGED, Box
 from runtime.explain.scoring import BASELINES, Case, Score, Scoring, shuffled_twin
+from runtime.image import preprocess
 from runtime.metadata import Preprocess
 
 RANDOM = np.random.default_rng(8)
@@ -69,8 +70,13 @@ def test_the_class_is_the_one_that_the_case_names(tiny: Callable[..., Path]) -> 
             scored(model, [Case(PICTURES[0], target)], ["saliency"])["saliency"]
             for target in (None, answer, (answer + 1) % 4)
         )
+        # By the measure itself, of the other class's own map.
+        subject, target = model.subject, (answer + 1) % 4
+        values = model.explain(PICTURES[0], "saliency", target=target).full_size()
+        whole = preprocess(PICTURES[0], model.rule)
+        wanted = faithfulness.deletion(faithfulness.probability_of(subject, target), whole, values)
     assert (own.insertion, own.deletion) == (same.insertion, same.deletion)
-    assert own.deletion > other.deletion
+    assert own.deletion > other.deletion == pytest.approx(wanted)
 
 
 # ---- maps of the picture, and maps of the network
