@@ -40,6 +40,11 @@ def dequantized(tensor: str) -> str:
     return f"{tensor}::dequantized"
 
 
+def by_channel(tensor: str) -> str:
+    """The name of the same where the scale is given once for every channel."""
+    return f"{dequantized(tensor)}::channels"
+
+
 def emit(network: Network, scheme: Scheme, shifts: dict[str, Array] | None = None) -> Quantized:
     """The model in QDQ form, with the network's input and output. shifts: added to biases, by the nodes' outputs."""
     import onnx
@@ -115,7 +120,7 @@ class _Writer:
         onnxruntime rounds the weights of a float layer that stands between two quantized tensors, all outputs on one
         scale, which is worse than anything done here (weight_bias_quantization.cc); not where scales are per channel.
         """
-        name = f"{dequantized(tensor)}::channels"
+        name = by_channel(tensor)
         if name not in self.floats:
             scale, zero = (self.constants[made] for made in self.grid(tensor, self.scheme.grids[tensor]))
             grid = [self.constant(f"{name}::scale", np.full(channels, scale))]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from exporters.quantize.emit import dequantized
+from exporters.quantize.emit import by_channel, dequantized
 from exporters.quantize.network import Network, untyped
 from exporters.quantize.observe import Progress, run
 from exporters.quantize.pictures import Pictures
@@ -62,7 +62,9 @@ def compare(
 def _errors(network: Network, proto: Any, names: list[str], pictures: Pictures) -> dict[str, float]:
     """The error of each of these tensors, where the smaller model still has it."""
     made = {name for node in proto.graph.node for name in node.output}
-    read = {name: kept for name in names for kept in (dequantized(name), name) if kept in made}
+    # The float before QuantizeLinear is not cut off yet where an activation is the integers' range: it comes last.
+    forms = {name: (dequantized(name), by_channel(name), name) for name in names}
+    read = {name: next(kept for kept in some if kept in made) for name, some in forms.items() if {*some} & made}
     wanted = run(network.proto(extra_outputs=list(read)), list(read), pictures)
     got = run(_as_float(proto, list(read.values())), [f"{name}::read" for name in read.values()], pictures)
     wrong: dict[str, float] = defaultdict(float)
