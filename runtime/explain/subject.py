@@ -19,7 +19,7 @@ from runtime.explain.layers import LayerInfo, layers
 from runtime.gradients import NoGradient
 from runtime.gradients.append import add_gradients, gradient_name, readable
 from runtime.gradients.builder import FLOATS
-from runtime.gradients.graph import Graph
+from runtime.gradients.graph import Graph, reads
 from runtime.gradients.seeds import ByWeights
 
 if TYPE_CHECKING:
@@ -141,7 +141,9 @@ class Subject:
     def from_layer(self, pixels: Floats, layer: str, values: Floats) -> Floats:
         """The scores with a layer's activation replaced by ``values``, (n, ...)."""
         inner = readable(self.proto, layer)
-        session = self._session(("from", inner), lambda: (_replaced(self.proto, inner, self.output), [self.output]))
+        session = self._session(
+            ("from", inner), lambda: (_giving(self.proto, [self.output], given=inner), [self.output])
+        )
         return self._flat(self._batched(session, {self.input: pixels, inner: values}))
 
     @staticmethod
@@ -197,25 +199,26 @@ def _load(model: Model) -> Any:
     return unbaked(proto) if model.baked else proto
 
 
-def _giving(proto: Any, names: Sequence[str]) -> Any:
-    """The model giving these tensors alone."""
+def _giving(proto: Any, names: Sequence[str], *, given: str | None = None) -> Any:
+    """The model giving these tensors alone, with a tensor ``given`` as an input instead of computed.
+
+    Only what they need is kept: onnxruntime would run the rest too.
+    """
     import onnx
+
+    def value(name: str) -> Any:
+        return onnx.helper.make_tensor_value_info(name, graph.dtype(name), list(graph.shape(name)))
 
     graph, made = Graph(proto), onnx.ModelProto()
     made.CopyFrom(proto)
-    del made.graph.output[:]
-    made.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, graph.dtype(name), list(graph.shape(name))) for name in names
-    )
-    return made
-
-
-def _replaced(proto: Any, tensor: str, output: str) -> Any:
-    """The model with a tensor as one more input, giving ``output``."""
-    import onnx
-
-    graph, made = Graph(proto), _giving(proto, [output])
-    for node in made.graph.node:
-        node.output[:] = [f"{name}::computed" if name == tensor else name for name in node.output]
-    made.graph.input.append(onnx.helper.make_tensor_value_info(tensor, graph.dtype(tensor), list(graph.shape(tensor))))
+    needed, kept = set(names), []
+    for node in reversed(proto.graph.node):
+        if needed & (set(node.output) - {given}):
+            kept.append(node)
+            needed.update(reads(node))
+    del made.graph.node[:], made.graph.input[:], made.graph.output[:]
+    made.graph.node.extend(reversed(kept))
+    made.graph.input.extend(one for one in proto.graph.input if one.name in needed)
+    made.graph.input.extend([value(given)] if given else [])
+    made.graph.output.extend(value(name) for name in names)
     return made
