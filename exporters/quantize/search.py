@@ -2,8 +2,9 @@
 
 Measured, not guessed, on this machine and these pictures: how many layers at the front stay in float (their maps are
 large and their channels few, where integer kernels are slow: on many networks that is faster and more accurate),
-whether ranges are clipped, whether HardSwish is rescaled per channel, and how many of the layers that the result is
-most sensitive to return to float. Where the target is not at hand there are no times, and error alone decides.
+whether ranges are clipped, whether HardSwish is rescaled per channel, and which nodes return to float because what
+rounding them costs the result is dear for the time that it saves. Where the target is not at hand there are no times,
+and error alone decides.
 """
 
 from __future__ import annotations

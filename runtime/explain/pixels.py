@@ -54,12 +54,21 @@ def integrated_gradients(subject: Subject, pixels: Floats, index: int, *, steps:
     Sundararajan et al., "Axiomatic Attribution for Deep Networks", 2017. The map sums up to y(x) - y(b): ``steps`` are
     doubled from 32 until it does to 1 %, or 512 are done.
     """
-    return _integrated(subject, pixels, index, steps)[0]
-
-
-def incompleteness(subject: Subject, pixels: Floats, index: int) -> float:
-    """How far the integrated gradients' sum is from y(x) - y(b), as a share of it."""
-    return _integrated(subject, pixels, index, None)[1]
+    base = black(subject, pixels)
+    ends = (subject.scores(np.concatenate([pixels, base])) * subject.classes.seed([index, index])).sum(axis=1)
+    wanted, count = float(ends[0] - ends[1]), steps or _FIRST_STEPS
+    while True:
+        mean = np.zeros(planes(subject, pixels).shape[1:])
+        # The midpoints of equal steps: exact for straight lines, and no end counts half.
+        for start in range(0, count, _BATCH):
+            shares = (np.arange(start, min(start + _BATCH, count)) + 0.5) / count
+            along = base + shares.reshape(-1, 1, 1, 1).astype(np.float32) * (pixels - base)
+            mean += _gradients(subject, along, index).sum(axis=0) / count
+        found = (planes(subject, pixels - base)[0] * mean).sum(axis=0).astype(np.float32)
+        missing = abs(float(found.sum(dtype=np.float64)) - wanted) / max(abs(wanted), 1e-6)
+        if steps or missing <= _INCOMPLETE or count >= _MOST_STEPS:
+            return found
+        count *= 2
 
 
 def gradient(subject: Subject, pixels: Floats, index: int) -> Floats:
@@ -83,21 +92,3 @@ def black(subject: Subject, pixels: Floats) -> Floats:
 def _gradients(subject: Subject, pixels: Floats, index: int) -> Floats:
     found = subject.derive(pixels, subject.classes.seed([index] * len(pixels)), [subject.input])
     return planes(subject, found.gradients[subject.input])
-
-
-def _integrated(subject: Subject, pixels: Floats, index: int, steps: int | None) -> tuple[Floats, float]:
-    base = black(subject, pixels)
-    ends = (subject.scores(np.concatenate([pixels, base])) * subject.classes.seed([index, index])).sum(axis=1)
-    wanted, count = float(ends[0] - ends[1]), steps or _FIRST_STEPS
-    while True:
-        mean = np.zeros(planes(subject, pixels).shape[1:])
-        # The midpoints of equal steps: exact for straight lines, and no end counts half.
-        for start in range(0, count, _BATCH):
-            shares = (np.arange(start, min(start + _BATCH, count)) + 0.5) / count
-            along = base + shares.reshape(-1, 1, 1, 1).astype(np.float32) * (pixels - base)
-            mean += _gradients(subject, along, index).sum(axis=0) / count
-        found = (planes(subject, pixels - base)[0] * mean).sum(axis=0).astype(np.float32)
-        missing = abs(float(found.sum(dtype=np.float64)) - wanted) / max(abs(wanted), 1e-6)
-        if steps or missing <= _INCOMPLETE or count >= _MOST_STEPS:
-            return found, missing
-        count *= 2

@@ -17,7 +17,7 @@ from runtime.errors import InvalidArtifact
 from runtime.gradients.graph import Array, Graph
 from runtime.gradients.shapes import Dim, Shape
 
-FLOAT, INT64, BOOL, DOUBLE = 1, 7, 9, 11
+FLOAT, INT64, BOOL = 1, 7, 9
 FLOATS = {1: np.float32, 10: np.float16, 11: np.float64}
 OLDEST = 7
 
