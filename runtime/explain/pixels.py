@@ -64,7 +64,7 @@ def integrated_gradients(subject: Subject, pixels: Floats, index: int, *, steps:
             shares = (np.arange(start, min(start + _BATCH, count)) + 0.5) / count
             along = base + shares.reshape(-1, 1, 1, 1).astype(np.float32) * (pixels - base)
             mean += _gradients(subject, along, index).sum(axis=0) / count
-        found = (planes(subject, pixels - base)[0] * mean).sum(axis=0).astype(np.float32)
+        found: Floats = (planes(subject, pixels - base)[0] * mean).sum(axis=0).astype(np.float32)
         missing = abs(float(found.sum(dtype=np.float64)) - wanted) / max(abs(wanted), 1e-6)
         if steps or missing <= _INCOMPLETE or count >= _MOST_STEPS:
             return found
