@@ -72,14 +72,15 @@ def test_an_interrupted_search_goes_on_where_it_was(
         quantize(mobile_file, tmp_path / "int8.onnx", trial, searches=searches, progress=interrupt)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mobile.onnx", "searches"]
     (subject,) = searches.iterdir()
-    damaged = min(subject.iterdir())
+    damaged = max(subject.iterdir(), key=lambda file: file.stat().st_size)  # corrections; the times are smaller
     damaged.write_bytes(damaged.read_bytes()[:20])  # is worked out again
     steps: list[str] = []
     quantize(
         mobile_file, tmp_path / "int8.onnx", trial, searches=searches, force=True,
         progress=lambda what, done, total: steps.append(f"{what} {done}"),
     )  # fmt: skip
-    assert steps.count("bias correction 0") <= 3  # of the two ways that were left, and the damaged one's: six in all
+    # Of eight: the damaged one's, and the finer ways of what is the best this time; times are taken anew.
+    assert 1 <= steps.count("bias correction 0") <= 5
     assert not any(searches.iterdir())
 
 
