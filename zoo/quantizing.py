@@ -51,7 +51,7 @@ def make(
 
     Raises what ``exporters.quantize.road.quantize`` does, and InvalidInput for pictures that do not suffice.
     """
-    from exporters.quantize.journal import default_folder
+    from exporters.cache import folder
     from exporters.quantize.road import quantize
 
     if args.report and not args.report.absolute().parent.is_dir():
@@ -66,7 +66,7 @@ def make(
             target=args.target or "auto",
             max_drop=MAX_DROP if args.max_drop is None else args.max_drop,
             force=args.force,
-            searches=default_folder(),
+            searches=folder("searches"),
             progress=progress,
         )
         if args.report:

@@ -63,13 +63,5 @@ class Journal:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def default_folder() -> Path | None:
-    """In EDGEZOO_CACHE, None where that is empty; else in the user's cache, by the convention of freedesktop.org."""
-    own = os.environ.get("EDGEZOO_CACHE")
-    if own is not None:
-        return Path(own) / "searches" if own else None
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "edgezoo" / "searches"
-
-
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -73,6 +73,7 @@ def quantize(
     target: str = "auto",
     max_drop: float = 0.5,
     force: bool = False,
+    plain: bool = False,
     searches: Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Done:
@@ -82,7 +83,7 @@ def quantize(
     figures. Where the target is not at hand, accuracy is measured on the CPU and time is not.
 
     target: a row of TARGETS, or "auto": this machine for int8, cuda for fp16 and bf16. force: write it whatever was
-    measured. searches: a folder where an interrupted or refused search is kept, to go on from.
+    measured. plain: int8 without a search for accuracy, in seconds: for times alone. searches: a folder where an interrupted or refused search is kept, to go on from.
 
     Raises InvalidInput for a file or pictures that cannot be used, QuantizationRefused with the figures where the
     result does not hold, and what reading pictures and writing files raise.
@@ -101,7 +102,8 @@ def quantize(
         pictures = Pictures(trial.calibration, rule)
         journal = Journal(searches, _subject(digest, pictures, chosen))
         if precision == "int8":
-            tried = Search(proto, pictures, TARGETS[chosen], journal, progress).ways()
+            search = Search(proto, pictures, TARGETS[chosen], journal, progress)
+            tried = [search.plain()] if plain else search.ways()
         else:
             tried = [_in_half(proto, precision, device)]
         best: tuple[Way, Measured] | None = None

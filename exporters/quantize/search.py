@@ -63,7 +63,7 @@ class Way:
     form: what was quantized; chosen: its nodes that run on integers, by their outputs.
     front: layers with weights that stay in float before the first integer one; spared: others that do, the result
     being sensitive to them, by their outputs. shifts: of the biases.
-    times: (float32, this) in milliseconds of one picture; None where the target is not at hand.
+    times: (float32, this) in milliseconds of one picture, the shortest of many; None where the target is not at hand.
     """
 
     name: str
@@ -85,9 +85,14 @@ class Way:
 
     @property
     def cost(self) -> tuple[float, float]:
-        """What the search makes small: twice the time is worth half the error; without times, few layers in float."""
+        """What the search makes small: twice the time is worth half the error; without times, few layers in float.
+
+        What is slower than the float network comes after all that is faster: it is of no use.
+        """
         error = max(self.error, _NEGLIGIBLE)
-        return (0, error * self.times[1]) if self.times else (len(self.spared), error)
+        if self.times is None or self.ratio is None:
+            return len(self.spared), error
+        return int(self.ratio >= 1), error * self.times[1]
 
 
 class Search:
@@ -116,6 +121,15 @@ class Search:
             found += self._finer(best)
         return self._timed(found)
 
+    def plain(self) -> Way:
+        """The fastest way, whatever it loses: what pictures of noise can tell. Takes seconds, not minutes."""
+        forms = list(_forms(self.proto, self.seen, self.few, self.style))
+        front = self._fastest_front(forms[0])
+        return min(
+            self._timed([self._way(form, front, "whole", frozenset(), corrected=False) for form in forms]),
+            key=lambda way: way.times[1] if way.times else 0.0,
+        )
+
     def _finer(self, way: Way) -> Iterator[Way]:
         """A way with its weights rounded together, and with what the result is most sensitive to in float."""
         assert way.form is not None
@@ -132,12 +146,14 @@ class Search:
                 before = within[-1]
                 yield self._way(form, way.front, way.ranges, before)
 
-    def _way(self, form: Form, front: int, ranges: Ranges, spared: frozenset[str]) -> Way:
+    def _way(self, form: Form, front: int, ranges: Ranges, spared: frozenset[str], *, corrected: bool = True) -> Way:
         chosen = _behind(form.network, front, self.style) - spared
         scheme = make_scheme(form.network, form.seen, chosen, ranges, self.style)
         key = f"front {front}, {ranges}, {form.rescaled}, {form.together}, spared {' '.join(sorted(spared))}"
-        shifts = self.journal.remember(
-            key, lambda: corrections(form.network, scheme, form.means, self.few, self.progress)
+        shifts = (
+            self.journal.remember(key, lambda: corrections(form.network, scheme, form.means, self.few, self.progress))
+            if corrected
+            else None
         )
         made = emit(form.network, scheme, shifts).proto
         words = [f"{front} layers in front in float" if front else "all layers", f"{ranges} ranges"]
@@ -202,7 +218,8 @@ class Search:
         return sorted(found, key=lambda way: way.cost)
 
     def _milliseconds(self, models: list[bytes]) -> list[float]:
-        return milliseconds(models, next(self.pictures.batches(1)), device=self.target.device)
+        picture = next(self.pictures.batches(1))
+        return milliseconds(models, picture, device=self.target.device, undisturbed=True)
 
 
 def _forms(proto: Any, seen: dict[str, Observed], pictures: Pictures, style: Style) -> Iterator[Form]:

@@ -21,10 +21,17 @@ _LEAST_TURNS = 4
 
 
 def milliseconds(
-    models: Sequence[bytes | str], picture: FloatArray, *, device: str = "cpu", budget_s: float = 6.0
+    models: Sequence[bytes | str],
+    picture: FloatArray,
+    *,
+    device: str = "cpu",
+    budget_s: float = 6.0,
+    undisturbed: bool = False,
 ) -> list[float]:
     """The median time of one run of each model.
 
+    undisturbed: the shortest instead, to choose by: where a core is taken away now and then, the medians of short runs
+    on several threads jump between two values, and models change places.
     device: of ``runtime.engines``.
     budget_s: seconds for all of them together; what is slow has fewer turns, at least four.
     """
@@ -37,7 +44,7 @@ def milliseconds(
             break
         for session, taken in zip(sessions, samples, strict=True):
             taken += _turn(session, {name: picture})
-    return [1000 * float(np.median(taken)) for taken in samples]
+    return [1000 * float(min(taken) if undisturbed else np.median(taken)) for taken in samples]
 
 
 def _turn(session: Any, feed: dict[str, FloatArray]) -> list[float]:

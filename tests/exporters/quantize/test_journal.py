@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from exporters.quantize.journal import Journal, default_folder
+from exporters.quantize.journal import Journal
 
 
 def test_what_was_found_comes_back(tmp_path: Path) -> None:
@@ -51,13 +50,3 @@ def test_old_searches_go(tmp_path: Path) -> None:
     asked: list[int] = []
     Journal(tmp_path, "19").remember("name", lambda: asked.append(1) or {})  # type: ignore[func-returns-value]
     assert not asked
-
-
-def test_where_searches_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EDGEZOO_CACHE", "")
-    assert default_folder() is None
-    monkeypatch.setenv("EDGEZOO_CACHE", str(tmp_path))
-    assert default_folder() == tmp_path / "searches"
-    monkeypatch.delenv("EDGEZOO_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "edgezoo" / "searches"
