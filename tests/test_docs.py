@@ -27,6 +27,8 @@ SHORTER = {
     "benchmarks/int8.py": " lenet5 --limit 200",
     "benchmarks/gradients.py": " squeezenet1_1 --budget 1",
 }
+# The same for commands of ours: the whole command, and what is added to it.
+SHORTER_COMMANDS = {"zoo bench": ["lenet5", "--budget", "0.5", "--rounds", "2"]}
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -117,8 +119,9 @@ def _run(command: str, zoo: Callable[..., Any]) -> str:
     if program == "pytest":  # this very process
         return ""
     if program == "zoo":
-        done = zoo(*rest)
-        assert done.code == 0, done.err
+        done = zoo(*rest, *SHORTER_COMMANDS.get(command, []))
+        # A comparison that finds a row slower has done what it should.
+        assert done.code == 0 or (done.code == 1 and "--compare" in rest and not done.err), done.err
         return str(done.out)
     assert program == "python", command
     longer = next((extra for name, extra in SHORTER.items() if name in command), "")

@@ -26,6 +26,8 @@ COMMANDS = {
     "stamp": "put an explanation into an ONNX file, as an optional output",
     "layers": "list the layers of an ONNX file that can be explained",
     "eval": "measure top-1, top-5 and speed of an ONNX file on labelled pictures",
+    "bench": "measure size, accuracy, speed and memory of networks on this machine, as a table",
+    "profile": "show where the time of an ONNX file goes, operator by operator",
     "doctor": "check this machine: versions, devices, cores, clashing packages",
 }
 

@@ -1,0 +1,201 @@
+"""One model in a process of its own: it loads, waits for turns, measures them, and says what it took.
+
+``python -m zoo.bench.worker SPEC``. Between turns it sleeps: nothing of it runs while others are measured. It imports
+what an app would: the runtime, numpy and onnxruntime.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from zoo.bench.child import Answer, serve
+
+_SETTLE_S = 0.02
+"""Of each turn, not counted: the threads of the model before spin on for a while, on this one's cores."""
+
+_WARM_UP_S = 1.0  # at most, of the first turn
+_STABLE = 0.05  # between the medians of two windows of runs: warm
+_WINDOW = 5
+_MOST_RUNS = 2000  # of a turn
+_KEPT = 300  # of a turn's samples, evenly spaced
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a worker runs. threads: None for all usable cores."""
+
+    file: str
+    device: str = "cpu"
+    batch: int = 1
+    threads: int | None = None
+
+    def to_json(self) -> str:
+        """The argument of a worker."""
+        return json.dumps(asdict(self))
+
+
+class Runner:
+    """A loaded model, its input, and one run of it: with all copies, and where it can be told apart, without."""
+
+    def __init__(self, spec: Spec) -> None:
+        from runtime.engines import ENGINES, open_session
+
+        start = time.perf_counter()
+        self.session = open_session(spec.file, device=spec.device, threads=spec.threads)
+        self.load_ms = 1000 * (time.perf_counter() - start)
+        self.provider = ENGINES[spec.device].provider
+        given = self.session.get_inputs()[0]
+        self.shape = shape_of(given.shape, spec.batch)
+        self.feed = {given.name: picture(self.shape, given.type)}
+        self.bare = self._on_device(given.name) if spec.device != "cpu" else None
+        self.warm = False
+        start = time.perf_counter()
+        self.run()
+        self.first_ms = 1000 * (time.perf_counter() - start)
+
+    def run(self) -> None:
+        """From an array in memory to the scores in memory."""
+        self.session.run(None, self.feed)
+
+    def turn(self, seconds: float) -> Answer:
+        """Samples of one turn, and how much memory it ever took."""
+        samples = turn(self.run, seconds, warm=self.warm)
+        bare = turn(self.bare, seconds / 2, warm=self.warm) if self.bare else None
+        self.warm = True
+        return {"samples": samples, "bare": bare, "memory": peak_memory()}
+
+    def _on_device(self, name: str) -> Callable[[], None]:
+        """A run whose input lies on the device, and whose scores stay there."""
+        from runtime.machine import load_onnxruntime
+
+        ort, binding = load_onnxruntime(), self.session.io_binding()
+        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(self.feed[name], "cuda", 0))
+        for output in self.session.get_outputs():
+            binding.bind_output(output.name, "cuda")
+
+        def bare() -> None:
+            self.session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+
+        return bare
+
+
+def shape_of(declared: list[Any], batch: int) -> tuple[int, ...]:
+    """The input's shape for so many pictures. Raises InvalidInput where the file says otherwise."""
+    from runtime.errors import InvalidInput
+
+    first, *rest = declared
+    if isinstance(first, int) and first != batch:
+        raise InvalidInput(f"takes {first} pictures at a time, not {batch}: export it with --batch dynamic")
+    if not rest or not all(isinstance(axis, int) and axis > 0 for axis in rest):
+        raise InvalidInput(f"input of shape {declared}: has free axes: export it with --input-size")
+    return batch, *rest
+
+
+def picture(shape: tuple[int, ...], kind: str) -> Any:
+    """Noise of an input's type: uint8 from 0 to 255, floats around 0 as normalised pictures are."""
+    random = np.random.default_rng(0)
+    if kind == "tensor(uint8)":
+        return random.integers(0, 256, shape, dtype=np.uint8)
+    return random.standard_normal(shape).astype(np.float16 if kind == "tensor(float16)" else np.float32)
+
+
+def turn(run: Callable[[], None], seconds: float, *, warm: bool) -> list[float]:
+    """Milliseconds of runs that together take about ``seconds``, at least one, after some that are not counted.
+
+    warm: whether it ran before; otherwise runs are not counted until they settle.
+    """
+    begin = time.perf_counter()
+    if warm:
+        while (once := _timed(run)) and time.perf_counter() - begin < _SETTLE_S:
+            pass
+    else:
+        once = _settle(run)
+    runs = int(min(_MOST_RUNS, max(1, seconds * 1000 / once)))
+    samples, end = [], time.perf_counter() + seconds
+    for _ in range(runs):
+        samples.append(_timed(run))
+        if time.perf_counter() > end:
+            break
+    if len(samples) <= _KEPT:
+        return samples
+    return [samples[index] for index in np.linspace(0, len(samples) - 1, _KEPT).round().astype(int)]
+
+
+def _settle(run: Callable[[], None]) -> float:
+    """Run until two windows of runs agree; the median of the last."""
+    end, taken = time.perf_counter() + _WARM_UP_S, [_timed(run)]
+    while time.perf_counter() < end:
+        taken.append(_timed(run))
+        if len(taken) >= 2 * _WINDOW:
+            before, after = np.median(taken[-2 * _WINDOW : -_WINDOW]), np.median(taken[-_WINDOW:])
+            if abs(before - after) <= _STABLE * after:
+                break
+    return float(np.median(taken[-_WINDOW:]))
+
+
+def _timed(run: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    run()
+    return 1000 * (time.perf_counter() - start)
+
+
+def peak_memory() -> int | None:
+    """Bytes of memory this process held at most, None where the system does not tell.
+
+    Not ``ru_maxrss``: on Linux that begins with what the process that started this one held.
+    """
+    try:
+        with open("/proc/self/status") as status:  # noqa: PTH123 - pathlib is not needed here for anything else
+            return next((1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM")), None)
+    except OSError:
+        pass
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
+
+
+def share_on(spec: Spec, provider: str) -> float:
+    """The share of the kernels' time that this provider really ran, from onnxruntime's own profile."""
+    from runtime.engines import open_session
+    from runtime.profile import node_times
+
+    given = open_session(spec.file, device=spec.device, threads=spec.threads).get_inputs()[0]
+    pixels = picture(shape_of(given.shape, spec.batch), given.type)
+    times = node_times(spec.file, pixels, device=spec.device, threads=spec.threads, runs=3)
+    whole = sum(node.milliseconds for node in times)
+    return sum(node.milliseconds for node in times if node.provider == provider) / whole if whole else 1.0
+
+
+def main() -> int:
+    """Serve one spec: {"turn": seconds}, or {"share": true}."""
+    spec = Spec(**json.loads(sys.argv[1]))
+    runner: list[Runner] = []
+
+    def ready() -> Answer:
+        runner.append(made := Runner(spec))
+        return {
+            "load_ms": made.load_ms, "first_ms": made.first_ms, "provider": made.provider,
+            "input": list(made.shape[1:]), "memory": peak_memory(),
+        }  # fmt: skip
+
+    def answer(asked: Answer) -> Answer:
+        if "share" in asked:
+            return {"share": share_on(spec, runner[0].provider)}
+        return runner[0].turn(asked["turn"])
+
+    return serve(answer, first=ready)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
