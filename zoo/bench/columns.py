@@ -96,6 +96,7 @@ COLUMNS = (
     Column("p90 ms", "latency_ms.p90", digits, each=True),
     Column("p99 ms", "latency_ms.p99", digits, each=True),
     Column("Min ms", "latency_ms.min", digits, each=True),
+    Column("Waited", "waited_percent", percent, each=True),
     Column("Images/s", "images_per_second", digits, each=True),
     Column("First ms", "first_ms", digits, each=True),
     Column("Load ms", "load_ms", digits, each=True),

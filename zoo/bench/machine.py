@@ -24,6 +24,7 @@ _LOADED = 0.5  # runnable processes per core before the run: others are at work
 _STOLEN = 1.0  # percent of the time that other guests of the host took
 _DRIFT = 0.10  # between the same products, at the beginning of each round
 _UNSETTLED = 0.25  # of the rows
+_WAITED = 5.0  # percent of the time, on average, that threads waited for a core that others had
 
 
 @dataclass(slots=True)
@@ -73,6 +74,9 @@ class Watch:
             said.append(f"other guests of the host took {stolen:.0f} % of the time")
         if len(self.probes) > 1 and (drift := max(self.probes) / min(self.probes) - 1) > _DRIFT:
             said.append(f"the same product took {100 * drift:.0f} % longer in one round than in another")
+        waits = [row["waited_percent"] for row in rows if row["waited_percent"] is not None]
+        if waits and (waited := sum(waits) / len(waits)) > _WAITED:
+            said.append(f"its threads waited for a core {waited:.0f} % of the time: other programs had it")
         timed = [row["latency_ms"] for row in rows if row["latency_ms"]]
         loose = sum(not latency["settled"] for latency in timed)
         if timed and loose > _UNSETTLED * len(timed):

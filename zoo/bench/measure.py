@@ -21,8 +21,12 @@ TURNS = 4  # of a round
 NARROW = 0.02
 """Half of the interval of the median, over the median: a row whose interval is this narrow is settled."""
 
+CALM = 0.02
+"""Share of a turn that threads may wait for a core: in one where they wait longer, other programs had it."""
+
 Raw = dict[str, Any]
-"""What was measured of a row so far, plain values: rounds [[[sample of a turn]]], bare, load_ms, first_ms, memory."""
+"""What was measured of a row so far, plain values: rounds [[[sample of a turn]]], waited [[share of a turn]], bare,
+load_ms, first_ms, memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +51,35 @@ class Plan:
 
 def empty() -> Raw:
     """Nothing measured yet."""
-    return {"rounds": [], "bare": [], "load_ms": [], "first_ms": [], "memory": None, "device_memory": None}
+    return {
+        "rounds": [],
+        "waited": [],
+        "bare": [],
+        "load_ms": [],
+        "first_ms": [],
+        "memory": None,
+        "device_memory": None,
+    }
+
+
+def calm(raw: Raw) -> list[list[bool]]:
+    """Which turns count: those that nothing disturbed, where there are as many as a round has, else all."""
+    quiet = [[waited is None or waited <= CALM for waited in turns] for turns in raw["waited"]]
+    enough = min(TURNS, sum(map(len, quiet)))
+    return quiet if sum(map(sum, quiet)) >= enough else [[True] * len(turns) for turns in quiet]
+
+
+def counted(raw: Raw) -> list[list[list[float]]]:
+    """The samples of the turns that count, by round and turn."""
+    return [
+        [turn for turn, counts in zip(turns, told, strict=True) if counts]
+        for turns, told in zip(raw["rounds"], calm(raw), strict=True)
+    ]
 
 
 def settled(raw: Raw) -> bool:
     """Whether the interval of its median is narrow."""
-    found = summary(raw["rounds"])
+    found = summary(counted(raw))
     return bool(found["high"] - found["low"] <= 2 * NARROW * found["median"])
 
 
@@ -105,7 +132,7 @@ def _round(group: Group, raws: dict[str, Raw], plan: Plan) -> None:
             child = stack.enter_context(Child("zoo.bench.worker", spec.to_json()))
             if _met(raws[key], child.answer()):
                 alive[key] = child
-        taken: dict[str, list[list[float]]] = {key: [] for key in alive}
+        taken: dict[str, list[tuple[list[float], float | None]]] = {key: [] for key in alive}
         slowest = max((raws[key]["first_ms"][-1] for key in alive), default=0.0) / 1000
         for number in range(_turns(slowest, plan)):
             for key in list(alive) if number % 2 == 0 else list(reversed(alive)):
@@ -114,7 +141,8 @@ def _round(group: Group, raws: dict[str, Raw], plan: Plan) -> None:
             raw = raws[key]
             if "problem" in raw:
                 continue
-            raw["rounds"].append(taken[key])
+            raw["rounds"].append([samples for samples, _ in taken[key]])
+            raw["waited"].append([waited for _, waited in taken[key]])
             if raw["provider"] != "CPUExecutionProvider":
                 raw["device_memory"] = max(device_memory(child.process) or 0, raw["device_memory"] or 0) or None
                 if "share" not in raw:
@@ -132,12 +160,12 @@ def _met(raw: Raw, told: dict[str, Any]) -> bool:
     return True
 
 
-def _take(raw: Raw, told: dict[str, Any], turns: list[list[float]]) -> None:
+def _take(raw: Raw, told: dict[str, Any], turns: list[tuple[list[float], float | None]]) -> None:
     if "problem" in told:
         raw["problem"] = told["problem"]
     if "problem" in raw:
         return
-    turns.append(told["samples"])
+    turns.append((told["samples"], told["waited"]))
     raw["bare"] += told["bare"] or []
     raw["memory"] = max(told["memory"] or 0, raw["memory"] or 0) or None
 

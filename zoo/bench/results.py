@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from zoo.bench.files import File, sha256
-from zoo.bench.measure import Raw, settled
+from zoo.bench.measure import Raw, calm, counted, settled
 from zoo.bench.record import Row
 from zoo.bench.rows import Subject
 from zoo.bench.statistics import ratio, summary, thin
@@ -109,27 +109,37 @@ def _counted(path: Path) -> Row:
 
 def _empty() -> Row:
     return {
-        "latency_ms": None, "samples_ms": [], "turns_ms": [], "ratio_to_fp32": None, "images_per_second": None,
+        "latency_ms": None, "samples_ms": [], "turns_ms": [], "waited_percent": None, "ratio_to_fp32": None,
+        "images_per_second": None,
         "load_ms": None, "first_ms": None, "copies_ms": None, "peak_memory_mib": None, "device_memory_mib": None,
         "gflops": None, "share_of_peak": None, "engine": None, "provider": None, "provider_share": None,
     }  # fmt: skip
 
 
-def _times(raw: Raw, told: Row, peaks: Sequence[Mapping[str, Any]]) -> Row:
+def _times(raw: Raw, about: Row, peaks: Sequence[Mapping[str, Any]]) -> Row:
     from runtime.machine import load_onnxruntime
 
-    latency = summary(raw["rounds"])
-    samples = [sample for turns in raw["rounds"] for turn in turns for sample in turn]
+    rounds = counted(raw)
+    latency = summary(rounds)
+    samples = [sample for turns in rounds for turn in turns for sample in turn]
+    waits = [share for turns in raw["waited"] for share in turns if share is not None]
     seconds = latency["median"] / 1000
-    gflops = 2 * told["macs"] * told["batch"] / seconds / 1e9 if told["macs"] else None
-    most = next((p["gflops"] for p in peaks if (p["device"], p["precision"]) == (told["device"], told["precision"])), 0)
+    gflops = 2 * about["macs"] * about["batch"] / seconds / 1e9 if about["macs"] else None
+    most = next(
+        (p["gflops"] for p in peaks if (p["device"], p["precision"]) == (about["device"], about["precision"])), 0
+    )
     bare = float(np.median(raw["bare"])) if raw["bare"] else None
     return {
         "input": raw["input"],
         "latency_ms": {name: _digits(value) for name, value in latency.items()} | {"settled": settled(raw)},
         "samples_ms": [_digits(sample) for sample in thin(samples)],
-        "turns_ms": [[_digits(float(np.median(turn))) for turn in turns] for turns in raw["rounds"]],
-        "images_per_second": _digits(told["batch"] / seconds),
+        # A turn that does not count keeps its place: turns of one place were side by side.
+        "turns_ms": [
+            [_digits(float(np.median(turn))) if counts else None for turn, counts in zip(turns, told, strict=True)]
+            for turns, told in zip(raw["rounds"], calm(raw), strict=True)
+        ],
+        "waited_percent": round(100 * float(np.mean(waits)), 2) if waits else None,
+        "images_per_second": _digits(about["batch"] / seconds),
         "load_ms": _digits(float(np.median(raw["load_ms"]))),
         "first_ms": _digits(float(np.median(raw["first_ms"]))),
         "copies_ms": None if bare is None else _digits(max(0.0, latency["median"] - bare)),

@@ -46,15 +46,17 @@ def summary(turns: Sequence[Sequence[Sequence[float]]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def ratio(turns_a: Sequence[Sequence[float]], turns_b: Sequence[Sequence[float]]) -> dict[str, float] | None:
+def ratio(
+    turns_a: Sequence[Sequence[float | None]], turns_b: Sequence[Sequence[float | None]]
+) -> dict[str, float] | None:
     """The time of b over that of a, with its 95 % interval, from the record's ``turns_ms`` of two rows.
 
     The turns of one place were taken side by side, so that a drift of the machine is in both and leaves their ratio.
     The result is the median of the pairs' ratios, keys ``median``, ``low`` and ``high``; None for fewer than two
-    pairs, which cannot tell how sure they are. Turns without a partner are left out.
+    pairs, which cannot tell how sure they are. Turns without a partner, or None, are left out.
     """
     pairs = [
-        [np.asarray([b / a]) for a, b in zip(row_a, row_b, strict=False)]
+        [np.asarray([b / a]) for a, b in zip(row_a, row_b, strict=False) if a is not None and b is not None]
         for row_a, row_b in zip(turns_a, turns_b, strict=False)
     ]
     pairs = [row for row in pairs if row]

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,11 +66,15 @@ class Runner:
         self.session.run(None, self.feed)
 
     def turn(self, seconds: float) -> Answer:
-        """Samples of one turn, and how much memory it ever took."""
-        samples = turn(self.run, seconds, warm=self.warm)
-        bare = turn(self.bare, seconds / 2, warm=self.warm) if self.bare else None
+        """Samples of one turn, for what share of it threads waited for a core, and how much memory it ever took."""
+        once = ready(self.run, warm=self.warm)
+        start, before = time.perf_counter(), waits()
+        samples = take(self.run, seconds, once)
+        taken, after = time.perf_counter() - start, waits()
+        bare = take(self.bare, seconds / 2, ready(self.bare, warm=self.warm)) if self.bare else None
         self.warm = True
-        return {"samples": samples, "bare": bare, "memory": peak_memory()}
+        waited = None if before is None or after is None else max(0.0, after - before) / taken
+        return {"samples": samples, "waited": waited, "bare": bare, "memory": peak_memory()}
 
     def _on_device(self, name: str) -> Callable[[], None]:
         """A run whose input lies on the device, and whose scores stay there."""
@@ -107,18 +112,19 @@ def picture(shape: tuple[int, ...], kind: str) -> Any:
     return random.standard_normal(shape).astype(np.float16 if kind == "tensor(float16)" else np.float32)
 
 
-def turn(run: Callable[[], None], seconds: float, *, warm: bool) -> list[float]:
-    """Milliseconds of runs that together take about ``seconds``, at least one, after some that are not counted.
-
-    warm: whether it ran before; otherwise runs are not counted until they settle.
-    """
+def ready(run: Callable[[], None], *, warm: bool) -> float:
+    """Run without counting until it is warm, or if it was before, until others' threads are asleep; one run's ms."""
+    if not warm:
+        return _settle(run)
     begin = time.perf_counter()
-    if warm:
-        while (once := _timed(run)) and time.perf_counter() - begin < _SETTLE_S:
-            pass
-    else:
-        once = _settle(run)
-    runs = int(min(_MOST_RUNS, max(1, seconds * 1000 / once)))
+    while (once := _timed(run)) and time.perf_counter() - begin < _SETTLE_S:
+        pass
+    return once
+
+
+def take(run: Callable[[], None], seconds: float, once_ms: float) -> list[float]:
+    """Milliseconds of runs that together take about ``seconds``, at least one. once_ms: what one takes."""
+    runs = int(min(_MOST_RUNS, max(1, seconds * 1000 / once_ms)))
     samples, end = [], time.perf_counter() + seconds
     for _ in range(runs):
         samples.append(_timed(run))
@@ -147,14 +153,22 @@ def _timed(run: Callable[[], None]) -> float:
     return 1000 * (time.perf_counter() - start)
 
 
+def waits(tasks: Path = Path("/proc/self/task")) -> float | None:
+    """Seconds that this process's threads were ready to run and had no core: others had it. None where nobody tells."""
+    try:
+        return sum(int((task / "schedstat").read_text().split()[1]) for task in tasks.iterdir()) / 1e9
+    except (OSError, IndexError, ValueError):
+        return None
+
+
 def peak_memory() -> int | None:
     """Bytes of memory this process held at most, None where the system does not tell.
 
     Not ``ru_maxrss``: on Linux that begins with what the process that started this one held.
     """
     try:
-        with open("/proc/self/status") as status:  # noqa: PTH123 - pathlib is not needed here for anything else
-            return next((1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM")), None)
+        status = Path("/proc/self/status").read_text().splitlines()
+        return next((1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM")), None)
     except OSError:
         pass
     if sys.platform == "win32":

@@ -38,8 +38,8 @@ def test_stolen_time_is_a_share_of_all(tmp_path: Path, monkeypatch: pytest.Monke
     assert cpu_times(tmp_path / "nothing") == ()
 
 
-def row(settled: bool) -> dict[str, Any]:
-    return {"latency_ms": {"settled": settled}}
+def row(settled: bool, waited: float | None = 1.0) -> dict[str, Any]:
+    return {"latency_ms": {"settled": settled}, "waited_percent": waited}
 
 
 def test_a_quiet_run_and_noisy_ones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,8 +49,12 @@ def test_a_quiet_run_and_noisy_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "load average 50.0" in said
     (said,) = Watch([], 2, load_before=0.1, probes=[100.0, 80.0]).reasons([])
     assert "25 % longer" in said
-    (said,) = Watch([], 2, load_before=0.1).reasons([row(True), row(False), {"latency_ms": None}])
+    (said,) = Watch([], 2, load_before=0.1).reasons(
+        [row(True), row(False), {"latency_ms": None, "waited_percent": None}]
+    )
     assert "1 of 2 rows" in said
+    (said,) = Watch([], 2, load_before=0.1).reasons([row(True, 30.0), row(True, 0.0), row(True, None)])
+    assert "15 % of the time" in said
     monkeypatch.setattr(machine, "cpu_times", lambda: (0,) * 7 + (100,))
     (said,) = Watch([], 2, load_before=0.1, times=(0,) * 8).reasons([])
     assert "100 %" in said

@@ -33,7 +33,7 @@ class Fake:
         time = self.times[self.file]
         if callable(time):
             return {"problem": "it died"}
-        return {"samples": [time, 1.0001 * time], "bare": None, "memory": 7}
+        return {"samples": [time, 1.0001 * time], "waited": 0.0, "bare": None, "memory": 7}
 
     def __enter__(self) -> Fake:
         return self
@@ -88,8 +88,20 @@ def test_what_does_not_settle_gets_twice_the_rounds(fake: type[Fake], monkeypatc
 
 
 def test_a_wide_interval_is_not_settled() -> None:
-    assert measuring.settled(empty() | {"rounds": [[[1.0, 1.001]] * 4] * 3})
-    assert not measuring.settled(empty() | {"rounds": [[[1.0], [1.3], [0.9], [1.1]]] * 2})
+    waited = [[0.0] * 4] * 3
+    assert measuring.settled(empty() | {"rounds": [[[1.0, 1.001]] * 4] * 3, "waited": waited})
+    assert not measuring.settled(empty() | {"rounds": [[[1.0], [1.3], [0.9], [1.1]]] * 3, "waited": waited})
+
+
+def test_turns_that_others_disturbed_do_not_count_while_enough_remain() -> None:
+    rounds = [[[1.0], [9.0], [1.1], [8.0]], [[1.2], [1.3], [7.0], [1.4]]]
+    waited = [[0.0, 0.5, 0.01, 0.9], [None, 0.0, 1.1, 0.02]]
+    raw = empty() | {"rounds": rounds, "waited": waited}
+    assert measuring.counted(raw) == [[[1.0], [1.1]], [[1.2], [1.3], [1.4]]]
+    busy = raw | {"waited": [[0.0, 0.5, 0.01, 0.9], [0.3] * 4]}
+    assert measuring.counted(busy) == rounds
+    one = empty() | {"rounds": [[[1.0]], [[5.0]]], "waited": [[0.0], [0.4]]}  # a slow model, with a turn a round
+    assert measuring.counted(one) == [[[1.0]], [[5.0]]]
 
 
 def test_a_problem_ends_a_row_and_not_its_neighbours(fake: type[Fake]) -> None:

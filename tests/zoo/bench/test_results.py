@@ -17,7 +17,8 @@ from zoo.bench.rows import subjects
 def raw(*medians: float) -> dict[str, Any]:
     rounds = [[[median, 1.01 * median, 0.99 * median] for _ in range(4)] for median in medians]
     told = {"load_ms": [50.0, 60.0, 70.0], "first_ms": [9.0], "memory": 2**27, "provider": "CPUExecutionProvider"}
-    return empty() | told | {"rounds": rounds, "input": [3, 224, 224]}
+    waited = [[0.0] * 4 for _ in medians]
+    return empty() | told | {"rounds": rounds, "waited": waited, "input": [3, 224, 224]}
 
 
 def line(path: Path, **changes: Any) -> Line:
@@ -86,6 +87,17 @@ def test_ratios_are_of_the_same_network_device_and_batch(tiny: Callable[..., Pat
         None,
         pytest.approx(0.5),
     ]
+
+
+def test_a_disturbed_turn_keeps_its_place_and_counts_for_nothing(tiny: Callable[..., Path]) -> None:
+    told = raw(10.0, 10.0)
+    told["rounds"][0][1], told["waited"][0][1] = [99.0, 99.0, 99.0], 0.8
+    found = row(line(tiny()), told, [])
+    assert found["turns_ms"] == [[10.0, None, 10.0, 10.0], [10.0] * 4]
+    assert max(found["samples_ms"]) < 11 and found["latency_ms"]["samples"] == 21
+    assert found["waited_percent"] == 10.0
+    both = with_ratios([row(line(tiny()), raw(20.0, 20.0), []), found | {"precision": "int8"}])
+    assert both[1]["ratio_to_fp32"]["median"] == pytest.approx(0.5)
 
 
 def test_copies_are_what_the_bare_run_has_not(tiny: Callable[..., Path]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.errors import InvalidInput
 from zoo.bench.child import Child
-from zoo.bench.worker import Spec, peak_memory, picture, shape_of, turn
+from zoo.bench.worker import Spec, peak_memory, picture, ready, shape_of, take, waits
 
 
 def test_a_worker_measures_its_file(tiny: Callable[..., Path]) -> None:
@@ -21,6 +21,7 @@ def test_a_worker_measures_its_file(tiny: Callable[..., Path]) -> None:
         assert ready["load_ms"] > 0 and ready["first_ms"] > 0
         told = child.ask({"turn": 0.02})
         assert 1 <= len(told["samples"]) <= 300 and min(told["samples"]) > 0 and told["bare"] is None
+        assert told["waited"] is None or told["waited"] >= 0
         assert 20e6 < told["memory"] < 1e9
         assert child.ask({"share": True}) == {"share": 1.0}
 
@@ -46,16 +47,16 @@ def test_it_imports_no_framework(tiny: Callable[..., Path]) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_turn_warms_up_and_thins() -> None:
+def test_a_turn_thins_and_has_at_least_one_run() -> None:
     count = 0
 
     def run() -> None:
         nonlocal count
         count += 1
 
-    samples = turn(run, 0.05, warm=False)
-    assert len(samples) == 300 and count > 310  # runs that are not counted, and those between
-    assert len(turn(run, 0.0, warm=True)) == 1
+    samples = take(run, 0.05, 0.0001)
+    assert len(samples) == 300 and count > 300  # those between are not kept
+    assert len(take(run, 0.0, 1.0)) == 1
 
 
 def test_the_first_runs_are_not_counted_while_they_get_faster() -> None:
@@ -66,7 +67,18 @@ def test_the_first_runs_are_not_counted_while_they_get_faster() -> None:
     def run() -> None:
         time.sleep(next(delays))
 
-    assert max(turn(run, 0.02, warm=False)) < 10
+    assert ready(run, warm=False) < 10
+    assert max(take(run, 0.02, 1.0)) < 10
+
+
+def test_waiting_for_a_core_is_seen(tmp_path: Path) -> None:
+    for number, nanoseconds in enumerate((2_000_000_000, 500_000_000)):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "schedstat").write_text(f"123 {nanoseconds} 7\n")
+    assert waits(tmp_path) == 2.5
+    assert waits(tmp_path / "nothing") is None
+    (tmp_path / "0" / "schedstat").write_text("")
+    assert waits(tmp_path) is None
 
 
 @pytest.mark.parametrize(("declared", "shape"), [([None, 3, 8, 8], (4, 3, 8, 8)), (["n", 1, 2, 2], (4, 1, 2, 2))])
