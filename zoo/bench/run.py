@@ -17,7 +17,7 @@ from zoo.bench import measure as measuring
 from zoo.bench.child import Child
 from zoo.bench.files import File, Progress, floats, sha256, smaller
 from zoo.bench.kept import Kept
-from zoo.bench.machine import Watch, describe
+from zoo.bench.machine import Watch, describe, load
 from zoo.bench.measure import Group, Plan
 from zoo.bench.record import SCHEMA, Record, Row
 from zoo.bench.results import FLOAT, Line, row, with_ratios
@@ -71,6 +71,7 @@ def bench(
     from runtime.machine import usable_cores
 
     _check(options)
+    before = load()  # making the files is work of our own
     found = subjects(options.names, sources=options.sources, quick=options.quick)
     with contextlib.ExitStack() as stack:
         folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -85,6 +86,7 @@ def bench(
         if options.data is not None:
             lines, images = _measured(options, lines, kept, progress, note)
         watch = Watch([(device, name) for device in options.devices for name in options.precisions], threads)
+        watch.load_before = before
 
         rows: dict[str, Row] = {}
 

@@ -55,7 +55,7 @@ class Runner:
         given = self.session.get_inputs()[0]
         self.shape = shape_of(given.shape, spec.batch)
         self.feed = {given.name: picture(self.shape, given.type)}
-        self.bare = self._on_device(given.name) if spec.device != "cpu" else None
+        self.bare = self.bound(given.name, spec.device) if spec.device != "cpu" else None
         self.warm = False
         start = time.perf_counter()
         self.run()
@@ -76,14 +76,14 @@ class Runner:
         waited = None if before is None or after is None else max(0.0, after - before) / taken
         return {"samples": samples, "waited": waited, "bare": bare, "memory": peak_memory()}
 
-    def _on_device(self, name: str) -> Callable[[], None]:
-        """A run whose input lies on the device, and whose scores stay there."""
+    def bound(self, name: str, device: str) -> Callable[[], None]:
+        """A run whose input ``name`` lies on the device, and whose scores stay there."""
         from runtime.machine import load_onnxruntime
 
         ort, binding = load_onnxruntime(), self.session.io_binding()
-        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(self.feed[name], "cuda", 0))
+        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(self.feed[name], device, 0))
         for output in self.session.get_outputs():
-            binding.bind_output(output.name, "cuda")
+            binding.bind_output(output.name, device)
 
         def bare() -> None:
             self.session.run_with_iobinding(binding)

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.errors import InvalidInput
 from zoo.bench.child import Child
-from zoo.bench.worker import Spec, peak_memory, picture, ready, shape_of, take, waits
+from zoo.bench.worker import Runner, Spec, peak_memory, picture, ready, shape_of, take, waits
 
 
 def test_a_worker_measures_its_file(tiny: Callable[..., Path]) -> None:
@@ -24,6 +24,13 @@ def test_a_worker_measures_its_file(tiny: Callable[..., Path]) -> None:
         assert told["waited"] is None or told["waited"] >= 0
         assert 20e6 < told["memory"] < 1e9
         assert child.ask({"share": True}) == {"share": 1.0}
+
+
+def test_a_run_whose_arrays_stay_on_the_device(tiny: Callable[..., Path]) -> None:
+    runner = Runner(Spec(str(tiny()), batch=2, threads=1))
+    runner.bare = runner.bound("input", "cpu")  # what a GPU does, on the device that every machine has
+    told = runner.turn(0.01)
+    assert min(told["bare"]) > 0 and min(told["samples"]) > 0
 
 
 def test_a_file_that_cannot_run_is_a_problem(tiny: Callable[..., Path], tmp_path: Path) -> None:
