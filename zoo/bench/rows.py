@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runtime.errors import InvalidInput
@@ -54,7 +55,13 @@ def subjects(names: Sequence[str], *, sources: Sequence[Framework] = (), quick: 
         specs = sorted(MISSION, key=_parameters)[:_QUICK] if quick else MISSION
         having = [spec for spec in MODELS if spec in specs and (not sources or set(sources) & set(spec.sources))]
         found = [subject for spec in having for subject in _of(spec, sources)]
-    return list({(subject.name, subject.source, subject.path): subject for subject in found}.values())
+    once = list(dict.fromkeys(found))
+    names = Counter((subject.name, subject.source) for subject in once)
+    # Files of one name in two folders are told apart by their paths.
+    return [
+        replace(subject, name=subject.target) if names[subject.name, subject.source] > 1 else subject
+        for subject in once
+    ]
 
 
 def _named(name: str, sources: Sequence[Framework]) -> list[Subject]:

@@ -42,6 +42,15 @@ def test_names_files_and_libraries(tiny: object, tmp_path: Path) -> None:
     assert found[2].variant is None and found[0].variant is not None
 
 
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    files = [tmp_path / folder / "model.onnx" for folder in ("old", "new")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_bytes(b"")
+    found = subjects([str(file) for file in [*files, files[0]]])
+    assert [subject.name for subject in found] == [str(file) for file in files]
+
+
 def test_a_source_leaves_out_rows_without_it_unless_they_are_named() -> None:
     assert "mini_xception" not in [subject.name for subject in subjects([], sources=["torch"])]
     with pytest.raises(InvalidInput, match="mini_xception has no torch source: it has keras"):
