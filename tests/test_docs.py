@@ -26,6 +26,7 @@ SHORTER = {
     "benchmarks/catalogue.py": " lenet5 --again",
     "benchmarks/int8.py": " lenet5 --limit 200",
     "benchmarks/gradients.py": " squeezenet1_1 --budget 1",
+    "benchmarks/peers.py --threads": " squeezenet1_1 --peer openvino --budget 0.2",
 }
 # The same for commands of ours: the whole command, and what is added to it.
 SHORTER_COMMANDS = {"zoo bench": ["lenet5", "--budget", "0.5", "--rounds", "2"]}

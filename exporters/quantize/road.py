@@ -83,7 +83,8 @@ def quantize(
     figures. Where the target is not at hand, accuracy is measured on the CPU and time is not.
 
     target: a row of TARGETS, or "auto": this machine for int8, cuda for fp16 and bf16. force: write it whatever was
-    measured. plain: int8 without a search for accuracy, in seconds: for times alone. searches: a folder where an interrupted or refused search is kept, to go on from.
+    measured. plain: int8 without a search for accuracy, in seconds: for times alone. searches: a folder where an
+    interrupted or refused search is kept, to go on from.
 
     Raises InvalidInput for a file or pictures that cannot be used, QuantizationRefused with the figures where the
     result does not hold, and what reading pictures and writing files raise.

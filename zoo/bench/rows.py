@@ -56,10 +56,10 @@ def subjects(names: Sequence[str], *, sources: Sequence[Framework] = (), quick: 
         having = [spec for spec in MODELS if spec in specs and (not sources or set(sources) & set(spec.sources))]
         found = [subject for spec in having for subject in _of(spec, sources)]
     once = list(dict.fromkeys(found))
-    names = Counter((subject.name, subject.source) for subject in once)
+    counts = Counter((subject.name, subject.source) for subject in once)
     # Files of one name in two folders are told apart by their paths.
     return [
-        replace(subject, name=subject.target) if names[subject.name, subject.source] > 1 else subject
+        replace(subject, name=subject.target) if counts[subject.name, subject.source] > 1 else subject
         for subject in once
     ]
 

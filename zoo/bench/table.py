@@ -10,7 +10,6 @@ from dataclasses import fields
 from typing import Any
 
 from zoo.bench.columns import DEVICES, PUBLISHED, UNSETTLED, UNTRAINED, cell, columns, lines, value_of
-from zoo.bench.columns import digits as digits
 from zoo.bench.record import Record
 from zoo.published import Published
 
