@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peer_runners import OURS, PEERS, Batch, Infer, Opened, bind
+from runtime.rest import rest
 from zoo.bench.child import serve
 
 SETTLE_RUNS, SETTLE_S = 2, 0.02
-"""Of each turn, not counted: the threads of the process before may still spin, and the caches hold its weights."""
+"""Of each turn, not counted: threads wake up, and the caches hold another's weights."""
 
 LEAST_RUNS, MOST_RUNS = 3, 100
 _TRIED_S = 0.4  # for each of several ways
@@ -65,7 +66,12 @@ def main() -> int:
         logits = [np.asarray(infer(batch), dtype=np.float32).ravel().tolist() for batch in batches]
         return {"setting": ", ".join(filter(None, (opened.setting, way))), "logits": logits}
 
-    return serve(lambda asked: {"ms": turn(ready[0], asked["seconds"])}, first=first)
+    def answer(asked: dict[str, Any]) -> dict[str, Any]:
+        taken = turn(ready[0], asked["seconds"])
+        rest()  # the next turn is another process's
+        return {"ms": taken}
+
+    return serve(answer, first=first)
 
 
 def laid(batch: Batch, opened: Opened) -> Batch:

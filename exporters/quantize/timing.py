@@ -10,11 +10,9 @@ import numpy as np
 
 from exporters.source import FloatArray
 from runtime.engines import open_session
+from runtime.rest import rest
 
-_SETTLE_S = 0.005
-"""Of each turn, not counted: onnxruntime's threads of the model before spin on for a while, on this one's cores."""
-
-_SETTLE_RUNS = 2
+_SETTLE_RUNS = 3  # of each turn, not counted: threads wake up, and the caches held another model
 _RUNS = 4  # of a turn, that are counted
 _MOST_TURNS = 15
 _LEAST_TURNS = 4
@@ -30,8 +28,7 @@ def milliseconds(
 ) -> list[float]:
     """The median time of one run of each model.
 
-    undisturbed: the shortest instead, to choose by: where a core is taken away now and then, the medians of short runs
-    on several threads jump between two values, and models change places.
+    undisturbed: the shortest instead, to choose by: where others take a core now and then, medians change places.
     device: of ``runtime.engines``.
     budget_s: seconds for all of them together; what is slow has fewer turns, at least four.
     """
@@ -48,10 +45,10 @@ def milliseconds(
 
 
 def _turn(session: Any, feed: dict[str, FloatArray]) -> list[float]:
-    begin, runs, taken = time.perf_counter(), 0, []
-    while runs < _SETTLE_RUNS or time.perf_counter() - begin < _SETTLE_S:
+    rest()  # the threads of the model before spin on, on this one's cores
+    taken = []
+    for _ in range(_SETTLE_RUNS):
         session.run(None, feed)
-        runs += 1
     for _ in range(_RUNS):
         start = time.perf_counter()
         session.run(None, feed)

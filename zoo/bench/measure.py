@@ -17,8 +17,8 @@ from zoo.bench.machine import device_memory
 from zoo.bench.statistics import summary
 from zoo.bench.worker import Spec
 
-TURNS = 4  # of a round
-NARROW = 0.02
+TURNS = 6  # of a round
+NARROW = 0.05
 """Half of the interval of the median, over the median: a row whose interval is this narrow is settled."""
 
 CALM = 0.02

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from runtime.rest import rest
 from zoo.bench.child import Answer, serve
 
 _SETTLE_S = 0.02
-"""Of each turn, not counted: the threads of the model before spin on for a while, on this one's cores."""
+"""Of each turn, not counted: threads wake up, and the caches held another model."""
 
 _WARM_UP_S = 1.0  # at most, of the first turn
 _STABLE = 0.05  # between the medians of two windows of runs: warm
@@ -73,6 +74,7 @@ class Runner:
         taken, after = time.perf_counter() - start, waits()
         bare = take(self.bare, seconds / 2, ready(self.bare, warm=self.warm)) if self.bare else None
         self.warm = True
+        rest()  # the next turn is another process's
         waited = None if before is None or after is None else max(0.0, after - before) / taken
         return {"samples": samples, "waited": waited, "bare": bare, "memory": peak_memory()}
 
@@ -113,7 +115,7 @@ def picture(shape: tuple[int, ...], kind: str) -> Any:
 
 
 def ready(run: Callable[[], None], *, warm: bool) -> float:
-    """Run without counting until it is warm, or if it was before, until others' threads are asleep; one run's ms."""
+    """Run without counting until it is warm, or if it was before, until its threads are awake; one run's ms."""
     if not warm:
         return _settle(run)
     begin = time.perf_counter()
@@ -198,6 +200,7 @@ def main() -> int:
 
     def ready() -> Answer:
         runner.append(made := Runner(spec))
+        rest()
         return {
             "load_ms": made.load_ms, "first_ms": made.first_ms, "provider": made.provider,
             "input": list(made.shape[1:]), "memory": peak_memory(),

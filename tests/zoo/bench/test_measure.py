@@ -59,7 +59,7 @@ def test_groups_take_turns_in_both_orders_round_after_round(fake: type[Fake]) ->
     seen = [[key for key, _ in done] for done in measure(groups, raws, plan)]
     assert seen == [["a", "b"], ["c"], ["a", "b"], ["c"]]  # interleaved: no row's rounds are next to each other
     first = fake.asked[: fake.asked.index("start c")]
-    assert first == ["start a", "start b", "a", "b", "b", "a", "a", "b", "b", "a", "end b", "end a"]
+    assert first == ["start a", "start b", *("a", "b", "b", "a") * 3, "end b", "end a"]
     assert [len(raw["rounds"]) for raw in raws.values()] == [2, 2, 2]
     assert all(len(turns) == measuring.TURNS for raw in raws.values() for turns in raw["rounds"])
     assert raws["a"]["memory"] == 7 and raws["a"]["load_ms"] == [5.0, 5.0]
@@ -94,11 +94,11 @@ def test_a_wide_interval_is_not_settled() -> None:
 
 
 def test_turns_that_others_disturbed_do_not_count_while_enough_remain() -> None:
-    rounds = [[[1.0], [9.0], [1.1], [8.0]], [[1.2], [1.3], [7.0], [1.4]]]
-    waited = [[0.0, 0.5, 0.01, 0.9], [None, 0.0, 1.1, 0.02]]
+    rounds = [[[1.0], [9.0], [1.1], [8.0], [1.0]], [[1.2], [1.3], [7.0], [1.4], [1.1]]]
+    waited = [[0.0, 0.5, 0.01, 0.9, 0.0], [None, 0.0, 1.1, 0.02, 0.0]]
     raw = empty() | {"rounds": rounds, "waited": waited}
-    assert measuring.counted(raw) == [[[1.0], [1.1]], [[1.2], [1.3], [1.4]]]
-    busy = raw | {"waited": [[0.0, 0.5, 0.01, 0.9], [0.3] * 4]}
+    assert measuring.counted(raw) == [[[1.0], [1.1], [1.0]], [[1.2], [1.3], [1.4], [1.1]]]
+    busy = raw | {"waited": [[0.0, 0.5, 0.01, 0.9, 0.0], [0.3] * 5]}
     assert measuring.counted(busy) == rounds
     one = empty() | {"rounds": [[[1.0]], [[5.0]]], "waited": [[0.0], [0.4]]}  # a slow model, with a turn a round
     assert measuring.counted(one) == [[[1.0]], [[5.0]]]
