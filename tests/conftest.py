@@ -35,6 +35,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(variable, "1")
 
+# And a core of its own for each worker: sessions that share two cores take turns in spinning on them.
+if (worker := os.environ.get("PYTEST_XDIST_WORKER", "")) and hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
 pytest.register_assert_rewrite("tests.runtime.image.pictures")
 
 ROOT = Path(__file__).parents[1]

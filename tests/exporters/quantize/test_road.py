@@ -62,7 +62,7 @@ def test_an_interrupted_search_goes_on_where_it_was(
 ) -> None:
     monkeypatch.setattr(search, "_NEGLIGIBLE", 0.0)
     # The same way is the best in both runs, whatever else the machine does.
-    monkeypatch.setattr(search, "milliseconds", lambda models, picture, device: [1.0] * len(models))
+    monkeypatch.setattr(search, "milliseconds", lambda models, picture, **options: [1.0] * len(models))
     trial = Trial(pictures(32).sources, pictures(40, seed=1).sources)
     searches, before = tmp_path / "searches", []
 
