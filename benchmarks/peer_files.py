@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,30 +98,11 @@ def _ours(row: str, folder: Path, output: Path, data: Path | None) -> None:
 
 def _stock(row: str, folder: Path, output: Path, data: Path | None) -> None:
     """onnxruntime's own static quantization: QDQ, unsigned activations, signed weights per channel, min-max."""
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    from benchmarks.int8 import stock
 
-    class Reader:
-        def __init__(self) -> None:
-            self.left: Iterator[Batch] = iter(calibration(row, file, data))
-
-        def get_next(self) -> dict[str, Batch] | None:
-            batch = next(self.left, None)
-            return None if batch is None else {"input": batch}
-
-    file, ready = folder / "torch.onnx", output.with_suffix(".ready.onnx")
-    quant_pre_process(file, ready, skip_symbolic_shape=True)
-    quantize_static(
-        ready,
-        output,
-        Reader(),
-        quant_format=QuantFormat.QDQ,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-        calibrate_method=CalibrationMethod.MinMax,
-    )
-    ready.unlink()
+    file = folder / "torch.onnx"
+    stock("MinMax")(file, list(calibration(row, file, data)), output)
+    output.with_suffix(".ready.onnx").unlink()
 
 
 def _lite(*, int8: bool) -> Make:

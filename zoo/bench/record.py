@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import InvalidInput, OutputNotWritable
+from runtime.errors import InvalidInput
+from zoo.explain_files import write as write_bytes
 
 SCHEMA = 1
 """Version of the form; a record of another one is not read."""
@@ -53,15 +52,4 @@ def write(data: Any, file: Path, *, indent: int | None = 1) -> None:
 
 def write_text(text: str, file: Path) -> None:
     """A text beside the file, then in its place. Raises OutputNotWritable."""
-    try:
-        handle, draft = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    except OSError as error:
-        raise OutputNotWritable(f"{file}: {error.strerror or error}: create the folder, or name another") from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
-        Path(draft).chmod(0o644)
-        Path(draft).replace(file)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    write_bytes(file, text.encode())

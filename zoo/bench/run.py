@@ -25,8 +25,6 @@ from zoo.bench.rows import Subject, subjects
 from zoo.bench.worker import Spec
 from zoo.spec import Framework
 
-PRECISIONS = ("fp32", "int8", "fp16")
-
 
 @dataclass(frozen=True, slots=True)
 class Options:
