@@ -29,6 +29,7 @@ from zoo.models import find
 from zoo.weights import resolve
 
 CALIBRATION, HELD_OUT = 32, 16
+TUNING_S = 25.0
 
 Batch = npt.NDArray[np.float32]
 Make = Callable[[str, Path, Path, Path | None], None]
@@ -96,6 +97,16 @@ def _ours(row: str, folder: Path, output: Path, data: Path | None) -> None:
     quantize(folder / "torch.onnx", output, trial, force=True, plain=data is None, searches=cache_folder("searches"))
 
 
+def _tuning(row: str, folder: Path, output: Path, data: Path | None) -> None:
+    """What `zoo tune torch.onnx --tolerance` finds, on the cores that this process has; beside the file itself."""
+    from benchmarks.peer_runners import TOLERANCE
+    from runtime.tuning.record import remember
+    from runtime.tuning.search import tune
+
+    file = folder / "torch.onnx"
+    remember(file, tune(file, pictures=_photos(row, data)[:CALIBRATION], tolerance=TOLERANCE, budget_s=TUNING_S))
+
+
 def _stock(row: str, folder: Path, output: Path, data: Path | None) -> None:
     """onnxruntime's own static quantization: QDQ, unsigned activations, signed weights per channel, min-max."""
     from benchmarks.int8 import stock
@@ -159,6 +170,7 @@ FILES: dict[str, Make] = {
     "torch.onnx": _export("torch"),
     "keras.onnx": _export("keras"),
     "int8.onnx": _ours,
+    "torch.onnx.tuned.json": _tuning,
     "stock.onnx": _stock,
     "float.tflite": _lite(int8=False),
     "int8.tflite": _lite(int8=True),

@@ -21,6 +21,10 @@ import numpy.typing as npt
 Batch = npt.NDArray[np.float32]
 Infer = Callable[[Batch], Any]
 
+TOLERANCE = 0.1
+"""Of the largest logit, by which reduced precision may differ from float32: what int8 does to a network. Further off,
+a peer is timed, and no rival."""
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -53,6 +57,19 @@ def _ours(name: str, folder: Path, row: str, threads: int) -> Opened:
 
     session = open_session(folder / name, threads=threads)
     return _onnx(session, f"runtime.engines.open_session, threads={threads}")
+
+
+def _tuned(folder: Path, row: str, threads: int) -> Opened:
+    """What `zoo tune` has found for torch.onnx, the int8 file beside it."""
+    import zoo
+    from runtime.tuning.record import read
+
+    file = folder / "torch.onnx"
+    if read(file) is None:
+        raise RuntimeError("its record of the tuning is of other cores or versions: remove it")
+    model = zoo.load(file, engine="auto")
+    said = f"{model.path.name} by {model.engine}, {model.precision}, {model.threads} threads"
+    return Opened({"": model.run}, f'zoo.load(engine="auto"): {said}')
 
 
 def _onnxruntime(name: str, folder: Path, row: str, threads: int) -> Opened:
@@ -122,9 +139,9 @@ def _keras(folder: Path, row: str, threads: int, *, bf16: bool) -> Opened:
 
 
 def _openvino(files: dict[str, str], folder: Path, row: str, threads: int, *, precision: str | None) -> Opened:
-    import openvino
+    from runtime.engines.openvino_runner import load_openvino
 
-    core = openvino.Core()
+    core = load_openvino().Core()
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     if precision:
         options["INFERENCE_PRECISION_HINT"] = precision
@@ -186,10 +203,11 @@ def _part(function: Callable[..., Opened], *given: Any, **options: Any) -> Calla
 OURS: dict[str, Peer] = {
     "edgezoo fp32": Peer("onnxruntime", "torch", ("torch.onnx",), _part(_ours, "torch.onnx"), exact=True),
     "edgezoo int8": Peer("onnxruntime", "torch", ("torch.onnx", "int8.onnx"), _part(_ours, "int8.onnx")),
+    "edgezoo tuned": Peer("onnxruntime", "torch", ("torch.onnx", "int8.onnx", "torch.onnx.tuned.json"), _tuned),
 }
 
 _TORCH, _OV, _NCNN = ("torch.onnx",), "openvino", ("torch.onnx", "ncnn.param")
-_BOTH = {"edgezoo's int8 file": "int8.onnx", "onnxruntime's int8 file": "stock.onnx"}
+_STOCK = {"onnxruntime's int8 file": "stock.onnx"}
 PEERS: dict[str, Peer] = {
     "onnxruntime fp32": Peer("onnxruntime", "torch", _TORCH, _part(_onnxruntime, "torch.onnx"), exact=True),
     "onnxruntime int8": Peer("onnxruntime", "torch", (*_TORCH, "stock.onnx"), _part(_onnxruntime, "stock.onnx")),
@@ -201,7 +219,7 @@ PEERS: dict[str, Peer] = {
     "Keras bf16": Peer("tensorflow", "keras", ("keras.onnx",), _part(_keras, bf16=True)),
     "OpenVINO fp32": Peer(_OV, "torch", _TORCH, _part(_openvino, {"": "torch.onnx"}, precision="f32"), exact=True),
     "OpenVINO default": Peer(_OV, "torch", _TORCH, _part(_openvino, {"": "torch.onnx"}, precision=None)),
-    "OpenVINO int8": Peer(_OV, "torch", (*_TORCH, *_BOTH.values()), _part(_openvino, _BOTH, precision=None)),
+    "OpenVINO int8": Peer(_OV, "torch", (*_TORCH, *_STOCK.values()), _part(_openvino, _STOCK, precision=None)),
     "LiteRT fp32": Peer(
         "ai_edge_litert", "keras", ("keras.onnx", "float.tflite"), _part(_litert, "float.tflite"), exact=True
     ),

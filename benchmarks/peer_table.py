@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.peer_runners import TOLERANCE
 from zoo.bench.columns import digits
 
 START, END = "<!-- peers:begin -->", "<!-- peers:end -->"
 """What stands around the table in the README."""
 
 _LIBRARIES = ("edgezoo", "onnxruntime", "PyTorch", "torch.compile", "Keras", "OpenVINO", "LiteRT", "ncnn")
-_FLOAT = "fp32"
+_FLOAT, FAR = "fp32", "†"
 
 
 def markdown(record: Mapping[str, Any]) -> str:
     """One line a network, one column a library: milliseconds in float32, and in its fastest other precision where that
-    is faster. The shortest time of a line is bold. A dash: not measured, for a reason that the record has."""
+    is faster. The shortest time of a line is bold, of those that keep the scores near float32's; a dagger has the
+    others. A dash: not measured, for a reason that the record has."""
     lines = [
         f"| | {' | '.join(_LIBRARIES)} |",
         f"|---|{'---:|' * len(_LIBRARIES)}",
@@ -26,22 +28,26 @@ def markdown(record: Mapping[str, Any]) -> str:
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    times = {name: entry["ms"] for name, entry in (row["ours"]["files"] | row["peers"]).items() if entry["ms"]}
-    best = min(times.values(), default=None)
-    cells = [_cell(library, times, best) for library in _LIBRARIES]
+    timed = {name: entry for name, entry in (row["ours"]["files"] | row["peers"]).items() if entry["ms"]}
+    best = min((entry["ms"] for entry in timed.values() if not _far(entry)), default=None)
+    cells = [_cell(library, timed, best) for library in _LIBRARIES]
     return f"| {row['model']} | {' | '.join(cells)} |"
 
 
-def _cell(library: str, times: Mapping[str, float], best: float | None) -> str:
-    own = {name.rpartition(" ")[2]: ms for name, ms in times.items() if name.rpartition(" ")[0] == library}
+def _far(entry: Mapping[str, Any]) -> bool:
+    return bool(entry["relative_error"] > TOLERANCE)
+
+
+def _cell(library: str, timed: Mapping[str, Mapping[str, Any]], best: float | None) -> str:
+    own = {name.rpartition(" ")[2]: entry for name, entry in timed.items() if name.rpartition(" ")[0] == library}
     if not own:
         return "–"
-    fastest = min(own, key=lambda precision: own[precision])
-    shown = [precision for precision in (_FLOAT, fastest) if precision in own]
+    fastest = min(own, key=lambda precision: float(own[precision]["ms"]))
     texts = []
-    for precision in dict.fromkeys(shown):
-        text = digits(own[precision])
-        text = f"**{text}**" if own[precision] == best else text
+    for precision in dict.fromkeys(precision for precision in (_FLOAT, fastest) if precision in own):
+        entry = own[precision]
+        text = f"{digits(entry['ms'])}{FAR if _far(entry) else ''}"
+        text = f"**{text}**" if entry["ms"] == best else text
         texts.append(text if precision == _FLOAT else f"{text} {precision}")
     return " / ".join(texts)
 
@@ -53,7 +59,8 @@ def _conditions(record: Mapping[str, Any]) -> list[str]:
     noisy = f" Other programs were at work, or the machine drifted, during {', '.join(rows)}." if rows else ""
     return [
         f"`benchmarks/peers.py`, {record['date'][:10]}: {machine['cpu']}, {settings['threads']} threads, one picture, "
-        f"milliseconds (median), {named}.{noisy}"
+        f"milliseconds (median), {named}. {FAR}: scores further than {TOLERANCE:.0%} of the largest from float32's."
+        f"{noisy}"
     ]
 
 

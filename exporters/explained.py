@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from exporters.artifact import staged, stamp, write
+from exporters.pixels import as_stated
 from runtime.engines import open_session
 from runtime.errors import InvalidInput, ParityError
 from runtime.explain.baked import bake
@@ -43,22 +45,24 @@ def write_explained(file: Path, output: Path, *, layer: str | None = None) -> st
             raise InvalidInput(f"{file}: gives explanations already")
         subject = model.subject
         chosen = find(subject.layers, layer).name
-        proto = bake(subject.proto, chosen, subject.output)
+        # The network behind its pixels where it takes such, as it has to be differentiated; then with them again.
+        proto = as_stated(bake(subject.proto, chosen, subject.output), subject.rule, model.rule)
         stamp(proto, replace(model.metadata, explain_layer=chosen))
         with staged(output) as draft:
             write(proto, draft)
             for seed in range(_PICTURES):
                 size = (*model.rule.size, 3) if model.rule.channels == 3 else model.rule.size
                 picture = np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
-                pixels = np.repeat(preprocess(picture, model.rule), model.batch_size or 1, axis=0)
-                _compare(model, subject, chosen, pixels, draft)
+                given = np.repeat(preprocess(picture, model.rule), model.batch_size or 1, axis=0)
+                _compare(model, subject, chosen, given, draft)
     return chosen
 
 
-def _compare(model: Model, subject: Subject, layer: str, pixels: Floats, draft: Path) -> None:
-    scores = model.run(pixels)
+def _compare(model: Model, subject: Subject, layer: str, given: npt.NDArray[Any], draft: Path) -> None:
+    """given: what the file takes, normalised or pixels."""
+    scores, pixels = model.run(given), subject.normalised(given)
     session: Any = open_session(draft)
-    feed = {model.input_name: pixels}
+    feed = {model.input_name: given}
     plain, nothing = session.run(None, feed)[0], session.run([OUTPUT], feed)[0]
     if not np.array_equal(plain, scores) or len(nothing):
         raise ParityError(f"{draft.name}: with its explanation left out the file does not answer as before")

@@ -8,21 +8,24 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from exporters import EXPORTERS
 from exporters.artifact import staged, stamp, write
 from exporters.opset import OPSETS, to_opset
 from exporters.parity import verify
 from exporters.passes import clean, explain_layer
-from exporters.source import FloatArray, Recipe, Source, random_arrays, sample_files
+from exporters.pixels import as_stated, pixel_rule
+from exporters.source import Recipe, Source, random_arrays, sample_files
 from exporters.top import embedding, fully_convolutional
 from exporters.windows import verify_windows
 from runtime.errors import InvalidInput, ParityError, UnknownName
 from runtime.image import preprocess
 from runtime.memory import give_back
-from runtime.metadata import Metadata, Provenance, Window
+from runtime.metadata import Layout, Metadata, Preprocess, Provenance, Window
 from runtime.model import Model
 
 STEPS = ("build", "convert", "clean", "verify", "write")
@@ -45,11 +48,13 @@ def export(
     *,
     opset: int = 18,
     batch: int | None = None,
+    pixels: Layout | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Exported:
     """Export ``recipe`` with ``framework`` ("torch" or "keras") to ``output``.
 
     batch: pictures per run to freeze the file to; None leaves it free.
+    pixels: layout of a uint8 input that takes pictures as they are; None for one of normalised float32.
     on_step: called with each of STEPS as it begins.
 
     Raises ParityError when the file disagrees with its source, ExportFailed when a framework's
@@ -64,6 +69,9 @@ def export(
     with staged(output) as draft:
         on_step("build")
         source = _loader(framework)(recipe)
+        rule = source.preprocess
+        if pixels is not None:
+            rule = pixel_rule(rule, pixels, mapped=recipe.output == "score-map")
         on_step("convert")
         native = min(max(opset, source.opsets.start), source.opsets.stop - 1)
         raw = [source.convert(native, batch)]
@@ -77,7 +85,8 @@ def export(
         layer = explain_layer(scores) if recipe.output == "scores" else None
         # What the comparison finds is put in after it.
         window = Window(sliding.size, sliding.stride, crop_error=0.0) if sliding else None
-        stamp(proto, _describe(recipe, source, opset, layer, window=window))
+        proto = as_stated(proto, source.preprocess, rule)
+        stamp(proto, _describe(recipe, source, rule, opset, layer, window=window))
         write(proto, draft)
         on_step("verify")
         pictures, kind = sample_files(recipe.samples), f"{recipe.samples} (exporters/samples)"
@@ -88,7 +97,7 @@ def export(
                 parity = verify(source, model, pictures, kind=kind, output=recipe.output, batch=batch)
             answer = model.run(_first_batch(source, model, pictures))
         on_step("write")
-        metadata = _describe(recipe, source, opset, layer, parity=parity, window=window)
+        metadata = _describe(recipe, source, rule, opset, layer, parity=parity, window=window)
         stamp(proto, metadata)
         write(proto, draft)
         with Model(draft) as model:  # the very bytes that will be renamed
@@ -99,7 +108,8 @@ def export(
         size = sum(path.stat().st_size for path in draft.parent.iterdir())
     channels, *sides = source.input_shape
     free = recipe.output == "score-map"
-    return Exported(output, metadata, size, (batch or "N", channels, *(("H", "W") if free else sides)))
+    shape = (*sides, channels) if pixels == "NHWC" else (channels, *(("H", "W") if free else sides))
+    return Exported(output, metadata, size, (batch or "N", *shape))
 
 
 def _loader(framework: str) -> Callable[[Recipe], Source]:
@@ -108,19 +118,21 @@ def _loader(framework: str) -> Callable[[Recipe], Source]:
     return loader
 
 
-def _first_batch(source: Source, model: Model, pictures: list[Path]) -> FloatArray:
+def _first_batch(source: Source, model: Model, pictures: list[Path]) -> npt.NDArray[Any]:
     count = model.batch_size or 1
     if source.preprocess is None:
         return random_arrays(source.input_shape, count)
     return np.concatenate([preprocess(path, model.rule) for path in pictures[:1] * count])
 
 
-def _describe(recipe: Recipe, source: Source, opset: int, layer: str | None, **found: object) -> Metadata:
+def _describe(
+    recipe: Recipe, source: Source, rule: Preprocess | None, opset: int, layer: str | None, **found: object
+) -> Metadata:
     weights = recipe.weights
     return Metadata(
         name=recipe.name,
         task=source.task if recipe.output == "scores" else recipe.output,
-        preprocess=source.preprocess,
+        preprocess=rule,
         labels=None if recipe.output == "features" else source.labels,
         provenance=Provenance(
             framework=source.framework,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from exporters import parity
 from exporters.import_graph import in_training, is_half, is_quantized
 from exporters.import_read import Foreign, nodes
 from exporters.source import FloatArray, Samples, sample_files
@@ -58,11 +59,14 @@ class Inputs:
 class Original:
     """What the file as it was given answers.
 
+    written: what a file made of it is to be run on, as ``dtype``: the same inputs, or the pixels that they come from.
     answers: by batch size, for each run every output. freeze: the only batch that works where the file leaves it
     free, else None. tolerance: how far a written file may be from it.
     """
 
     inputs: Inputs
+    written: Inputs
+    dtype: npt.DTypeLike
     answers: dict[int, list[list[Array]]]
     freeze: int | None
     tolerance: float
@@ -82,11 +86,10 @@ def make_inputs(given: Foreign, rule: Preprocess | None) -> Inputs:
     """
     dtype = given.input.dtype
     if rule is not None:
-        samples: Samples = "digits" if rule.color == "L" else "photos"
         if dtype.kind in "iub":
             _check_whole_numbers(given, rule)
-        pictures = [preprocess(path, rule) for path in sample_files(samples)]
-        return Inputs(tuple(_exact(array, dtype) for array in pictures), f"{samples} (exporters/samples)")
+        pictures = [preprocess(path, rule) for path in _samples(rule)]
+        return Inputs(tuple(_exact(array, dtype) for array in pictures), f"{_kind(rule)} (exporters/samples)")
     random, shape = np.random.default_rng(0), given.input.shape
     extents = (1,) if not any(isinstance(extent, str) for extent in shape[1:]) else _EXTENTS
     said = ""
@@ -128,11 +131,11 @@ def run(
     return answers
 
 
-def run_original(given: Foreign, rule: Preprocess | None, first: int) -> Original:
+def run_original(given: Foreign, rule: Preprocess | None, first: int, pixels: Preprocess | None = None) -> Original:
     """Run the file as it is, at a batch of 1 and of 3 where it leaves that free.
 
-    first: position of the output with the scores. Raises InvalidInput or InvalidArtifact where it does not run, or
-    answers the same input differently each time.
+    first: position of the output with the scores. pixels: the rule of a file that is to take uint8 instead. Raises
+    InvalidInput or InvalidArtifact where it does not run, or answers the same input differently each time.
     """
     inputs, shape = make_inputs(given, rule), given.input.shape
     fixed = shape[0] if shape and isinstance(shape[0], int) else None
@@ -155,7 +158,12 @@ def run_original(given: Foreign, rule: Preprocess | None, first: int) -> Origina
     _check_deterministic(given, inputs, answers)
     tolerance = HALF_TOLERANCE if is_half(given.proto) else TOLERANCE
     tolerance = QUANTIZED_TOLERANCE if is_quantized(given.proto) else tolerance
-    return Original(inputs, answers, freeze, tolerance, tuple(notes))
+    if pixels is None:
+        return Original(inputs, inputs, np.float32, answers, freeze, tolerance, tuple(notes))
+    levels = tuple(_exact(preprocess(path, pixels), np.dtype(np.uint8)) for path in _samples(pixels))
+    # The network's input is rounded otherwise, as between a framework and its export.
+    tolerance = max(tolerance, parity.TOLERANCE)
+    return Original(inputs, Inputs(levels, inputs.kind), np.uint8, answers, freeze, tolerance, tuple(notes))
 
 
 def check_written(path: Path, original: Original, expected: Mapping[int, Sequence[Sequence[Array]]]) -> Parity:
@@ -167,7 +175,7 @@ def check_written(path: Path, original: Original, expected: Mapping[int, Sequenc
     try:
         session = open_session(path)
         for size, runs in expected.items():
-            answers = run(session, original.inputs, size, np.float32, limit=len(runs))
+            answers = run(session, original.written, size, original.dtype, limit=len(runs))
             worst = max(worst, _compare(answers, runs, original.tolerance))
     except ParityError:
         raise
@@ -238,6 +246,14 @@ def difference(new: Array, old: Array) -> float:
     scale = float(np.abs(b[finite]).max(initial=0.0))
     off = float(np.abs(a[finite] - b[finite]).max(initial=0.0))
     return off / scale if scale else (0.0 if off == 0 else float("inf"))
+
+
+def _kind(rule: Preprocess) -> Samples:
+    return "digits" if rule.color == "L" else "photos"
+
+
+def _samples(rule: Preprocess) -> list[Path]:
+    return sample_files(_kind(rule))
 
 
 def _exact(array: Array, dtype: np.dtype[Any]) -> FloatArray:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from runtime.engines import open_session
-from runtime.errors import InvalidArtifact, UnsupportedSchema
+from runtime.errors import InvalidArtifact, InvalidInput, UnsupportedSchema
 from runtime.metadata import Layout, Metadata
 from runtime.onnxfile import check_file
+from runtime.pixel_input import float_network
 
 # onnxruntime's name of an element type -> numpy's. bfloat16, complex and 4-bit tensors have none.
 TYPES: dict[str, Any] = {
@@ -99,6 +100,22 @@ def read(path: Path) -> Foreign:
         sha256=_sha256(path, data),
         stamped=stamped,
         notes=(*notes, *_objections(path)),
+    )
+
+
+def without_pixel_input(given: Foreign) -> Foreign:
+    """A file of edgezoo's that takes pixels, as the float32 network behind them.
+
+    Raises what ``float_network`` does, and InvalidInput for weights in another file.
+    """
+    assert given.stamped is not None and given.stamped.preprocess is not None
+    if given.data:
+        raise InvalidInput(f"{given.path}: takes pixels and has its weights in {given.data[0]}: give the float32 file")
+    proto, rule = float_network(given.proto, given.stamped.preprocess, given.path)
+    session = open_session(proto.SerializeToString())
+    (value,) = session.get_inputs()
+    return replace(
+        given, proto=proto, session=session, input=_tensor(value), stamped=replace(given.stamped, preprocess=rule)
     )
 
 

@@ -11,12 +11,13 @@ from exporters.artifact import staged, write
 from exporters.import_describe import describe, restamp
 from exporters.import_graph import last_operator
 from exporters.import_parity import check_written, run_original
-from exporters.import_read import Foreign, default_opset, picture, printable, read
+from exporters.import_read import Foreign, default_opset, picture, printable, read, without_pixel_input
 from exporters.import_rewrite import Plan, as_planned, rewrite
 from exporters.import_task import Evidence, decide
 from exporters.opset import OPSETS
+from exporters.pixels import as_stated, pixel_rule
 from runtime.errors import InvalidInput, ParityError
-from runtime.metadata import Labels, Metadata, Preprocess
+from runtime.metadata import Labels, Layout, Metadata, Preprocess
 from runtime.model import Model
 
 STEPS = ("read", "run", "convert", "verify", "write")
@@ -44,6 +45,7 @@ def import_onnx(
     output_name: str | None = None,
     opset: int | None = None,
     license: str | None = None,
+    pixels: Layout | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Imported:
     """Check an ONNX file of any origin, write it to ``output`` with metadata, verified against itself.
@@ -52,6 +54,7 @@ def import_onnx(
         is an error for an input that could be a picture where there is none.
     labels, task, scores: None for what the output shows, or the file's own metadata says.
     output_name: the output that holds the scores; the others stay behind it. None for the first.
+    pixels: layout of a uint8 input that takes pictures as they are; None keeps what the file has of edgezoo's.
     opset: None raises files below the first of OPSETS where the converter can, and leaves others as they are.
     on_step: called with each of STEPS as it begins.
 
@@ -64,10 +67,13 @@ def import_onnx(
         on_step("read")
         given = read(path)
         _keep_apart(given, output)
-        rule = _rule(given, preprocess)
+        given, had = _behind_pixels(given, preprocess)
+        pixels, rule = pixels or had, _rule(given, preprocess)
+        mapped = given.stamped is not None and given.stamped.task == "score-map"
+        stated = pixel_rule(rule, pixels, mapped=mapped) if pixels else rule
         order = _order(given, output_name)
         on_step("run")
-        original = run_original(given, rule, order[0])
+        original = run_original(given, rule, order[0], stated if pixels else None)
         batch = original.batches[-1]
         seen = Evidence(
             where=str(path),
@@ -83,7 +89,10 @@ def import_onnx(
         while True:
             on_step("convert")
             proto, changes = rewrite(given, plan)
+            if pixels != had:
+                changes = (*changes, f"the input takes uint8 pixels, {pixels}, and normalises them")
             metadata = describe(given, proto, meaning, rule, name=name, license=license, changes=changes)
+            metadata, proto = replace(metadata, preprocess=stated), as_stated(proto, rule, stated)
             restamp(given, proto, metadata)
             write(proto, draft)
             on_step("verify")
@@ -114,6 +123,16 @@ def _keep_apart(given: Foreign, output: Path) -> None:
     for mine in (output, output.with_name(output.name + ".data")):
         if mine.resolve() in theirs:
             raise InvalidInput(f"{output}: would replace {mine.name}, which is being imported: give another -o")
+
+
+def _behind_pixels(given: Foreign, asked: object) -> tuple[Foreign, Layout | None]:
+    """Of a file of edgezoo's that takes pixels the network behind them, and their layout; others as they are."""
+    rule = given.stamped.preprocess if given.stamped else None
+    if rule is None or rule.input == "float32":
+        return given, None
+    if asked is not None:
+        raise InvalidInput(f"{given.path}: normalises pixels itself: leave --preprocess out, or give the float32 file")
+    return without_pixel_input(given), rule.layout
 
 
 def _rule(given: Foreign, asked: Preprocess | Literal["none"] | None) -> Preprocess | None:

@@ -15,10 +15,11 @@ from typing import Any
 from exporters.hub import first_line, reaching
 from exporters.keras_files import brings_its_own_network, load_whole
 from exporters.keras_weights import fill
-from exporters.source import Recipe, arrays_sha256, file_sha256, import_builder
+from exporters.source import Recipe, arrays_sha256, import_builder
 from exporters.user_code import accepted
 from exporters.weights_file import kind_of
 from runtime.errors import EdgeZooError, InvalidInput, InvalidWeights, UnknownName, WeightsUnavailable
+from runtime.files import sha256
 
 _PUBLISHED_CLASSES = 1000
 
@@ -35,7 +36,7 @@ def load_model(recipe: Recipe) -> tuple[Any, str | None]:
         return model, arrays_sha256({variable.path: variable.numpy() for variable in model.weights})
     if weights.path is None:
         return _build(recipe), None
-    return _from_file(weights.path, recipe), file_sha256(weights.path)
+    return _from_file(weights.path, recipe), sha256(weights.path)
 
 
 def _constructor(recipe: Recipe) -> Callable[..., Any]:

@@ -8,9 +8,12 @@ batch are all caught by the same comparison.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from exporters.source import FloatArray, Output, Scores, Source, random_arrays
 from runtime.errors import InvalidWeights, ParityError
@@ -69,14 +72,19 @@ def verify(
     )
 
 
-def _both_roads(source: Source, model: Model, pictures: Sequence[Path]) -> tuple[FloatArray, FloatArray]:
+def _both_roads(source: Source, model: Model, pictures: Sequence[Path]) -> tuple[FloatArray, npt.NDArray[Any]]:
+    """What the network gets in its framework, and what the file takes: of a uint8 input the pixels themselves."""
     if len(pictures) < 8:
         raise ParityError(f"verification needs at least 8 pictures, not {len(pictures)}")
     expected = np.concatenate([source.transform(path) for path in pictures])
     given = np.concatenate([preprocess(path, model.rule) for path in pictures])
-    if expected.shape != given.shape:
-        raise ParityError(f"preprocessing gives {given.shape[1:]}, the framework's {expected.shape[1:]}")
-    off = relative_error(given, expected)
+    floats = given
+    if model.rule.input == "uint8":  # the graph's arithmetic shows in the logits, the rule's here
+        rule = replace(model.rule, input="float32", layout="NCHW")
+        floats = np.concatenate([preprocess(path, rule) for path in pictures])
+    if expected.shape != floats.shape:
+        raise ParityError(f"preprocessing gives {floats.shape[1:]}, the framework's {expected.shape[1:]}")
+    off = relative_error(floats, expected)
     if not off <= PREPROCESS_TOLERANCE:
         raise ParityError(
             f"preprocessing differs from the framework's: relative error {off:.1e} above {PREPROCESS_TOLERANCE:.0e}"
@@ -85,7 +93,7 @@ def _both_roads(source: Source, model: Model, pictures: Sequence[Path]) -> tuple
 
 
 def _compare(
-    source: Source, model: Model, expected: FloatArray, given: FloatArray, output: Output, tolerance: float
+    source: Source, model: Model, expected: FloatArray, given: npt.NDArray[Any], output: Output, tolerance: float
 ) -> float:
     size, what = len(given), "features" if output == "features" else "logits"
     reference = source.features(expected) if output == "features" else source.forward(expected)

@@ -147,12 +147,6 @@ def random_arrays(shape: tuple[int, ...], count: int) -> FloatArray:
     return np.random.default_rng(0).uniform(-1, 1, size=(count, *shape)).astype(np.float32)
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def arrays_sha256(arrays: dict[str, npt.NDArray[Any]]) -> str:
     """SHA-256 over names, shapes, types and values, for weights whose file the framework hides."""
     digest = hashlib.sha256()

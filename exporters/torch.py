@@ -18,7 +18,6 @@ from exporters.source import (
     Recipe,
     Scores,
     Source,
-    file_sha256,
     numbered_labels,
     package_version,
     sample_files,
@@ -30,6 +29,7 @@ from exporters.torch_untrained import enliven
 from exporters.torch_weights import fill, refuse_script, whole
 from exporters.weights_file import kind_of
 from runtime.errors import ExportFailed, InvalidInput, InvalidWeights, MissingDependency
+from runtime.files import sha256
 from runtime.metadata import Labels
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -106,10 +106,10 @@ def _load(recipe: Recipe, example: Any, transform: Callable[[Path], FloatArray])
         scripted = kind == "torchscript"
         program = torch_graph.from_script(path, example) if scripted else torch_program.load(path, trust=recipe.trust)
         network = torch_graph.as_network(program, example, where=path.name, frozen=not scripted)
-        return network, f"file:{path.name}", file_sha256(path)
+        return network, f"file:{path.name}", sha256(path)
     if path and recipe.builder.startswith("file:"):
         model = as_module(whole(path, recipe), what=f"{path}: holds").eval().requires_grad_(False)
-        return as_network(model, example, where=path.name), recipe.builder, file_sha256(path)
+        return as_network(model, example, where=path.name), recipe.builder, sha256(path)
     model = build(recipe)
     _initialise(model, example)
     weights_sha256 = fill(model, recipe)

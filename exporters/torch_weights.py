@@ -8,10 +8,11 @@ from typing import Any
 from urllib.parse import urlparse
 
 from exporters import hub as hubs
-from exporters.source import Recipe, describe_mismatch, file_sha256
+from exporters.source import Recipe, describe_mismatch
 from exporters.torch_build import AUXILIARY
 from exporters.weights_file import TRUST, kind_of
 from runtime.errors import InvalidWeights, WeightsUnavailable
+from runtime.files import sha256
 
 _WRAPPINGS = ("state_dict", "model_state_dict", "model", "net", "network", "model_state", "net_state_dict")
 _AVERAGED = ("state_dict_ema", "ema_state_dict", "model_ema", "ema", "ema_model")
@@ -32,7 +33,7 @@ def fill(model: Any, recipe: Recipe) -> str | None:
         return None
     path = weights.path if weights.path is not None else _fetch(recipe)
     _load(model, _read(path, trust=recipe.trust), path=path, recipe=recipe)
-    return file_sha256(path)
+    return sha256(path)
 
 
 # ---- the hubs
@@ -77,7 +78,7 @@ def _fetch_timm(hub: str) -> Path:
     # One question first: hf_hub_download alone tries for minutes to reach a hub that is not there.
     huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(hub, _TIMM_FILE), timeout=hubs.TIMEOUT)
     path = Path(huggingface_hub.hf_hub_download(hub, _TIMM_FILE))
-    if not file_sha256(path).startswith(_linked_digest(path)):  # the hub's own download looks at the size alone
+    if not sha256(path).startswith(_linked_digest(path)):  # the hub's own download looks at the size alone
         path.resolve().unlink()
         raise ValueError("the SHA-256 of what arrived is not the hub's")
     return path
@@ -90,7 +91,7 @@ def _linked_digest(path: Path) -> str:
 
 
 def _check_cached(path: Path, digest: str) -> None:
-    if not file_sha256(path).startswith(digest):
+    if not sha256(path).startswith(digest):
         raise WeightsUnavailable(f"{path}: damaged in the cache (its SHA-256 is not {digest[:16]}): delete it")
 
 

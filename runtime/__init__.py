@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from runtime.tasks.classification import Classification as Classification
     from runtime.tasks.classification import Guess as Guess
     from runtime.tasks.score_map import ScoreMap as ScoreMap
+    from runtime.tuning.search import tune as tune
 
 # public name -> the module that defines it
 PUBLIC = {
@@ -31,6 +32,7 @@ PUBLIC = {
     "Preprocess": "runtime.metadata",
     "ScoreMap": "runtime.tasks.score_map",
     "load": "runtime.model",
+    "tune": "runtime.tuning.search",
 }
 
 

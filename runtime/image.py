@@ -11,14 +11,16 @@ from functools import lru_cache
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import IO, BinaryIO, TypeAlias, cast, get_args
+from typing import IO, Any, BinaryIO, TypeAlias, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from runtime.errors import EdgeZooError, ImageTooLarge, InvalidImage, InvalidInput
+from runtime.jpeg import reduce
 from runtime.metadata import Color, Preprocess
+from runtime.upright import SIDEWAYS, UPRIGHT, coloured, orientation, turned
 
 ImageSource: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8] | BinaryIO
@@ -35,31 +37,34 @@ _FORMATS = ["JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "ICO", "JPEG2000
 if find_spec("PIL.AvifImagePlugin") is None:
     _FORMATS.remove("AVIF")
 
-_UPRIGHT = {  # EXIF orientation -> what undoes it
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
 # Pillow's lazy loading is not safe when threads share one picture; files and bytes need no lock.
 _SHARED_PICTURE = threading.Lock()
 
 
-def preprocess(source: ImageSource, rule: Preprocess) -> npt.NDArray[np.float32]:
+def preprocess(source: ImageSource, rule: Preprocess) -> npt.NDArray[Any]:
     """The network's input for one picture: (1, C, H, W) or (1, H, W, C) by ``rule.layout``, C-contiguous.
 
     Resize and crop are torchvision's ``Resize`` and ``CenterCrop`` on PIL pictures, bit for bit. Every value is
-    ``(pixel * scale - mean) / std`` rounded once to float32. Raises what ``decode`` raises, and ImageTooLarge also
-    where the resized picture would exceed MAX_PIXELS (1 x 30000 whose shorter side becomes 256: 7,680,000 rows).
+    ``(pixel * scale - mean) / std`` rounded once to float32; for a ``rule.input`` of uint8 the pixels themselves, and
+    the array may then be read-only. Raises what ``decode`` raises, and ImageTooLarge also where the resized picture
+    would exceed MAX_PIXELS (1 x 30000 whose shorter side becomes 256: 7,680,000 rows).
     """
-    return _normalise(_resize_and_crop(decode(source, rule.color), rule, describe_source(source)), rule)
+    name = describe_source(source)
+    return _normalise(_crop(_resize(decode(source, rule.color), rule.resize, rule, name), rule), rule)
 
 
-def preprocess_whole(source: ImageSource, rule: Preprocess, *, shorter: int | None = None) -> npt.NDArray[np.float32]:
+def preprocess_fast(source: ImageSource, rule: Preprocess) -> tuple[npt.NDArray[Any], bool]:
+    """As ``preprocess``, and whether grey levels may differ from its, by less than one on average.
+
+    They do for a JPEG of at least twice the size that the rule resizes to, which is made smaller while it is decoded
+    (``runtime.jpeg``); it can then be read again exactly.
+    """
+    name = describe_source(source)
+    picture, resized = _decode(source, rule.color, name, None if _read_once(source) else rule)
+    return _normalise(_crop(picture if resized else _resize(picture, rule.resize, rule, name), rule), rule), resized
+
+
+def preprocess_whole(source: ImageSource, rule: Preprocess, *, shorter: int | None = None) -> npt.NDArray[Any]:
     """As ``preprocess``, without the rule's resize and crop: the whole picture, (1, C, H, W) or (1, H, W, C).
 
     shorter: the length in pixels that the shorter side is resized to, the aspect ratio kept; None keeps the
@@ -88,21 +93,27 @@ def decode(source: ImageSource, color: Color = "RGB") -> Image.Image:
     """
     if color not in get_args(Color):
         raise InvalidInput(f"color {color!r}: choose one of {', '.join(get_args(Color))}")
-    name = describe_source(source)
+    return _decode(source, color, describe_source(source))[0]
+
+
+def _decode(source: ImageSource, color: Color, name: str, fit: Preprocess | None = None) -> tuple[Image.Image, bool]:
+    """The picture, and whether it is already resized by the rule ``fit``, as the fast road does where it can."""
     with _errors_about(name):
         if isinstance(source, Image.Image):
             _check_size(*source.size, name)
             with _SHARED_PICTURE:
                 source.load()
-                _orientation(source)  # kept by Pillow from here on
-            return _upright(source, color, name)
+                orientation(source)  # kept by Pillow from here on
+            return _upright(source, color, name), False
         if isinstance(source, np.ndarray):
-            return _upright(_from_array(source, name), color, name)
+            return _upright(_from_array(source, name), color, name), False
         with _opened(source, name) as file:
             if not file.read(1):
                 raise InvalidImage(f"{name}: empty, 0 bytes")
             # A file object, not its path: Pillow would map the file into memory and crash if it shrinks.
-            return _upright(Image.open(file, formats=_FORMATS), color, name)
+            image = Image.open(file, formats=_FORMATS)
+            small = _resized_at_once(image, color, fit, name) if fit else None
+            return (_upright(image, color, name), False) if small is None else (small, True)
 
 
 def describe_source(source: ImageSource) -> str:
@@ -121,6 +132,11 @@ def is_source(value: object) -> bool:
     """Whether this is one picture, in a form that ``decode`` takes, rather than several."""
     one = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray)
     return isinstance(value, one) or hasattr(value, "read")
+
+
+def _read_once(source: ImageSource) -> bool:
+    """Whether a source, a pipe say, gives its bytes one time only."""
+    return hasattr(source, "read") and not (hasattr(source, "seekable") and source.seekable())
 
 
 @contextmanager
@@ -191,79 +207,57 @@ def _check_size(width: int, height: int, what: str) -> None:
 def _upright(image: Image.Image, color: Color, name: str) -> Image.Image:
     _check_size(*image.size, name)
     image.load()
-    turn = _UPRIGHT.get(_orientation(image))  # after load: Pillow turns TIFF by itself while loading
-    picture = _to_8_bit(image, name)
-    mode = "L" if color == "L" else "RGB"
-    picture = picture if picture.mode == mode else picture.convert(mode)
-    if turn is not None:
-        picture = picture.transpose(turn)
-        picture.info.clear()  # the orientation with it, or decoding the result would turn it again
-    return picture
+    turn = UPRIGHT.get(orientation(image))  # after load: Pillow turns TIFF by itself while loading
+    return turned(coloured(image, color, name), turn)
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # noqa: BLE001 - the pixels are fine, and Pillow raises anything on a damaged EXIF block
-        return 1
+def _resized_at_once(image: Image.Image, color: Color, rule: Preprocess, name: str) -> Image.Image | None:
+    """An opened JPEG, decoded to little more than it is resized to, resized, then set upright; None for others."""
+    _check_size(*image.size, name)
+    turn = UPRIGHT.get(orientation(image))
+    stored = image.size if turn not in SIDEWAYS else image.size[::-1]
+    target = _target(stored, rule.resize, name)
+    to = target if turn not in SIDEWAYS else target[::-1]
+    box = reduce(image, to, grey=color == "L")
+    if box is None:
+        return None
+    image.load()
+    return turned(coloured(image, color, name).resize(to, _filter(rule), box=box), turn)
 
 
-def _to_8_bit(image: Image.Image, name: str) -> Image.Image:
-    """The picture as "L" or "RGB", transparency laid over white."""
-    # Only a file's own colour key counts: Pillow leaves a stale one behind when a GIF is converted to RGB.
-    if image.mode in ("L", "RGB") and (image.format is None or "transparency" not in image.info):
-        return image
-    if image.mode == "F":
-        raise InvalidImage(f"{name}: floating-point pixels have no defined white: convert it to 8 or 16 bits")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return _from_16_bit(image, name)
-    if image.has_transparency_data:
-        layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-        picture = Image.new("RGB", layer.size, "white")
-        picture.paste(layer, mask=layer)
-        return picture
-    return image.convert("L" if image.mode == "1" else "RGB")
-
-
-def _from_16_bit(image: Image.Image, name: str) -> Image.Image:
-    """0..65535 scaled to 0..255; Pillow's own conversion would clip at 255."""
-    pixels = np.asarray(image)
-    low, high = int(pixels.min()), int(pixels.max())
-    if low < 0 or high > 65535:
-        raise InvalidImage(f"{name}: pixels from {low} to {high} do not fit 16 bits: convert it to 8 or 16 bits")
-    tags = getattr(image, "tag_v2", {})
-    white = 4095 if tags.get(ExifTags.Base.BitsPerSample) == (12,) else 65535  # 12-bit TIFF comes unscaled
-    grey = ((pixels.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
-    if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is zero: Pillow inverts 8-bit TIFF only
-        grey = 255 - grey
-    if isinstance(image.info.get("transparency"), int):
-        grey[pixels == image.info["transparency"]] = 255
-    return Image.fromarray(grey)
-
-
-def _resize_and_crop(picture: Image.Image, rule: Preprocess, name: str) -> Image.Image:
+def _crop(resized: Image.Image, rule: Preprocess) -> Image.Image:
     # The whole picture, then the crop: Pillow's resize of a fractional box is not bit-equal.
-    resized = _resize(picture, rule.resize, rule, name)
     top, left = round((resized.height - rule.size[0]) / 2), round((resized.width - rule.size[1]) / 2)
     return resized.crop((left, top, left + rule.size[1], top + rule.size[0]))
 
 
 def _resize(picture: Image.Image, to: int | tuple[int, int], rule: Preprocess, name: str) -> Image.Image:
     """To the length of the shorter side, or to (height, width), with the rule's filter."""
+    return picture.resize(_target(picture.size, to, name), _filter(rule))
+
+
+def _filter(rule: Preprocess) -> Image.Resampling:
+    return Image.Resampling[rule.interpolation.upper()]
+
+
+def _target(size: tuple[int, int], to: int | tuple[int, int], name: str) -> tuple[int, int]:
+    """(width, height) of a picture of ``size`` when it is resized. Raises ImageTooLarge."""
     if isinstance(to, int):
-        short, long = sorted(picture.size)
+        short, long = sorted(size)
         other = int(to * long / short)  # torchvision's expression, to the last bit
-        width, height = (to, other) if picture.width <= picture.height else (other, to)
+        width, height = (to, other) if size[0] <= size[1] else (other, to)
     else:
         height, width = to
-    _check_size(width, height, f"{name}: {picture.width} x {picture.height} resized by the model's rule")
-    return picture.resize((width, height), Image.Resampling[rule.interpolation.upper()])
+    _check_size(width, height, f"{name}: {size[0]} x {size[1]} resized by the model's rule")
+    return width, height
 
 
-def _normalise(picture: Image.Image, rule: Preprocess) -> npt.NDArray[np.float32]:
+def _normalise(picture: Image.Image, rule: Preprocess) -> npt.NDArray[Any]:
     height, width = picture.height, picture.width
     pixels = np.asarray(picture).reshape(height, width, rule.channels)
     pixels = pixels[..., ::-1] if rule.color == "BGR" else pixels
+    if rule.input == "uint8":
+        return np.ascontiguousarray(pixels if rule.layout == "NHWC" else pixels.transpose(2, 0, 1))[None]
     planes = np.empty((rule.channels, height, width), np.float32)
     for channel, table in enumerate(_tables(rule)):
         # "clip" never clips a uint8 index; it spares the buffer that "raise" needs.

@@ -44,8 +44,9 @@ _REPORTED = (
 
 @dataclass(frozen=True, slots=True)
 class DeviceReport:
-    """One row of ``runtime.engines.ENGINES``; ``reason`` says why the device is not usable here."""
+    """One row of ``runtime.engines.ENGINES``; ``reason`` says why the engine cannot be used here, on its device."""
 
+    engine: str
     device: str
     provider: str
     usable: bool
@@ -195,7 +196,7 @@ def _unclash(names: list[str]) -> str:
 def report() -> MachineReport:
     """Everything about this machine that explains why edgezoo works here or does not; raises nothing."""
     # engines imports this module: it is needed here only.
-    from runtime.engines import ENGINES, why_unavailable
+    from runtime.engines import ENGINES, why_not
 
     installed = installed_onnxruntimes()
     providers: tuple[str, ...] = ()
@@ -204,14 +205,14 @@ def report() -> MachineReport:
         providers = tuple(load_onnxruntime().get_available_providers())
     except MissingDependency as error:
         problems.append(str(error))
-    for device, engine in ENGINES.items():
+    for name, engine in ENGINES.items():
         try:
-            reason = why_unavailable(device)
+            reason = why_not(name)
         except EdgeZooError as error:
             reason = str(error)
-        devices.append(DeviceReport(device, engine.provider, reason is None, reason))
+        devices.append(DeviceReport(name, engine.device, engine.provider, reason is None, reason))
         if reason is not None and engine.provider in providers:
-            notes.append(f"onnxruntime was built for {device}, which cannot be used here: {reason}")
+            notes.append(f"onnxruntime was built for {name}, which cannot be used here: {reason}")
     cores, logical = usable_cores(), os.cpu_count() or 1
     if cores < logical:
         notes.append(f"{cores} of {logical} cores may be used (CPU affinity or a container's quota)")
@@ -219,7 +220,7 @@ def report() -> MachineReport:
         versions={"python": platform.python_version(), **_versions(installed)},
         onnxruntimes=installed,
         platform=platform.platform(),
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         cores_usable=cores,
         cores_logical=logical,
         memory_bytes=_memory_bytes(),
@@ -243,12 +244,23 @@ def _versions(onnxruntimes: dict[str, str]) -> dict[str, str | None]:
     return versions | {"onnxruntime": next(iter(onnxruntimes.values()), None)}
 
 
-def _cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's, as far as the system tells."""
     fields = dict(line.partition(":")[::2] for line in reversed(_read(cpuinfo).splitlines()))
     names = {key.strip(): value.strip() for key, value in fields.items()}
     # x86 says "model name"; Arm boards say "Model" or "Hardware", or nothing.
     known = (names.get(key) for key in ("model name", "Model", "Hardware"))
     return next((name for name in known if name), None) or platform.processor() or platform.machine()
+
+
+def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """The processor's extensions, by Linux's names; none where the system does not tell."""
+    words: set[str] = set()
+    for line in _read(cpuinfo).splitlines():
+        name, _, text = line.partition(":")
+        if name.strip().lower() in ("flags", "features"):  # Arm's name is the second
+            words.update(text.split())
+    return frozenset(words)
 
 
 def _memory_bytes() -> int | None:

@@ -21,6 +21,7 @@ SCHEMA_VERSION = 2
 Color = Literal["RGB", "BGR", "L"]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Layout = Literal["NCHW", "NHWC"]
+InputType = Literal["float32", "uint8"]
 WeightsKind = Literal["imagenet", "bundled", "file", "none"]
 Task = Literal["classification", "binary", "multilabel", "features", "score-map", "other"]
 """What the first output holds, N pictures in a run:
@@ -45,6 +46,8 @@ class Preprocess:
     crop the centre to ``size``; ``(pixel * scale - mean) / std`` per channel, pixel in 0..255;
     arrange as ``layout``.
 
+    input: "float32" takes what these steps give; "uint8" takes the cropped pixels, in ``color`` and ``layout``, and the
+        graph itself does the arithmetic.
     size: (height, width) of the network's input, in pixels.
     resize: an integer is the length given to the shorter side, the aspect ratio kept; a pair
         is the (height, width) the whole picture is stretched to.
@@ -59,11 +62,13 @@ class Preprocess:
     interpolation: Interpolation = "bilinear"
     layout: Layout = "NCHW"
     scale: float = 1.0
+    input: InputType = "float32"
 
     def __post_init__(self) -> None:
         _require(self.color in get_args(Color), f"color {self.color!r}")
         _require(self.interpolation in get_args(Interpolation), f"interpolation {self.interpolation!r}")
         _require(self.layout in get_args(Layout), f"layout {self.layout!r}")
+        _require(self.input in get_args(InputType), f"input {self.input!r}")
         height, width = self.size
         _require(min(height, width) >= 1, f"size {self.size}")
         to = (self.resize, self.resize) if isinstance(self.resize, int) else self.resize
@@ -200,6 +205,8 @@ class Metadata:
         for field in fields(self):
             value = getattr(self, field.name)
             plain = asdict(value) if hasattr(value, "__dataclass_fields__") else value
+            if isinstance(value, Preprocess) and value.input == "float32":
+                del plain["input"]  # such files are as they were before there were others
             props[_PREFIX + field.name] = json.dumps(plain, ensure_ascii=False, sort_keys=True)
         return props | (_image_props(self.preprocess) if self.preprocess else {})
 
@@ -262,6 +269,8 @@ def _image_props(preprocess: Preprocess) -> dict[str, str]:
 
 
 def _nominal_range(preprocess: Preprocess) -> str:
+    if preprocess.input == "uint8":
+        return "NominalRange_0_255"
     low = {(0 - mean) / std for mean, std in zip(preprocess.mean, preprocess.std, strict=True)}
     high = {(255 * preprocess.scale - mean) / std for mean, std in zip(preprocess.mean, preprocess.std, strict=True)}
     names = {(0.0, 255.0): "NominalRange_0_255", (0.0, 1.0): "Normalized_0_1", (-1.0, 1.0): "Normalized_1_1"}

@@ -19,7 +19,9 @@ _SPARSE: dict[int, Any] = {1: _TENSOR, 2: _TENSOR}
 _ATTRIBUTE: dict[int, Any] = {5: _TENSOR, 10: _TENSOR, 22: _SPARSE, 23: _SPARSE}
 _GRAPH: dict[int, Any] = {1: {5: _ATTRIBUTE}, 5: _TENSOR, 15: _SPARSE}
 _ATTRIBUTE |= {6: _GRAPH, 11: _GRAPH}
-_MODEL: dict[int, Any] = {7: _GRAPH, 8: "opset_import", 25: {7: {5: _ATTRIBUTE}, 11: _ATTRIBUTE}}
+_MAIN: dict[int, Any] = {**_GRAPH, 11: "inputs"}
+_MODEL: dict[int, Any] = {7: _MAIN, 14: "metadata", 8: "opset_import", 25: {7: {5: _ATTRIBUTE}, 11: _ATTRIBUTE}}
+_KINDS = ("external_data", "opset_import", "inputs", "metadata")
 
 
 def check_file(path: Path) -> None:
@@ -41,6 +43,20 @@ def check_file(path: Path) -> None:
             check(data, str(path), path)
     except OSError as error:
         raise InvalidArtifact(f"{path}: cannot be read ({error.strerror}): check the file's permissions") from error
+
+
+def properties(path: Path) -> tuple[dict[str, str], list[str]]:
+    """The ``metadata_props`` of a file that has been checked, and the names of its inputs, with the optional ones.
+
+    Raises InvalidArtifact for what is no text.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        found = _scan(data)
+    try:
+        props = {entry.get(1, b"").decode(): entry.get(2, b"").decode() for entry in found["metadata"]}
+        return props, [entry.get(1, b"").decode() for entry in found["inputs"]]
+    except UnicodeDecodeError as error:
+        raise InvalidArtifact(f"{path}: damaged metadata (not UTF-8): get a whole copy") from error
 
 
 def check(data: bytes | mmap.mmap, where: str, path: Path | None) -> None:
@@ -78,11 +94,11 @@ def _check_location(name: str, where: str, path: Path | None) -> None:
 
 
 def _scan(data: bytes | mmap.mmap) -> dict[str, list[dict[int, bytes]]]:
-    """The string fields of every external_data and opset_import entry, without reading the weights.
+    """The string fields of every entry of _KINDS, without reading the weights.
 
     Raises ValueError or IndexError where the bytes are not well-formed protobuf.
     """
-    found: dict[str, list[dict[int, bytes]]] = {"external_data": [], "opset_import": []}
+    found: dict[str, list[dict[int, bytes]]] = {kind: [] for kind in _KINDS}
     stack: list[tuple[Any, int, int]] = [(_MODEL, 0, len(data))]
     while stack:
         schema, start, stop = stack.pop()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from runtime import Preprocess as Preprocess
     from runtime import ScoreMap as ScoreMap
     from runtime import load as load
+    from runtime import tune as tune
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "export a trained network to a verified ONNX file",
     "import": "check an ONNX file from elsewhere, and write it with metadata, verified against itself",
     "quantize": "make an int8 file that is measured to be as accurate and faster, or none",
+    "tune": "find the fastest engine and setting for an .onnx file on this machine, and remember it",
     "predict": "classify pictures with an ONNX file",
     "explain": "show where in a picture an ONNX file finds its answer",
     "stamp": "put an explanation into an ONNX file, as an optional output",

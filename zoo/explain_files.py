@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.errors import OutputNotWritable
+from runtime.files import write
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -73,15 +72,3 @@ def save_array(path: Path, array: npt.NDArray[Any]) -> None:
     buffer = BytesIO()
     np.save(buffer, array)
     write(path, buffer.getvalue())
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write beside the path, then rename: what was there stays, or is replaced by a whole file."""
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as folder:
-            draft = Path(folder) / path.name
-            draft.write_bytes(data)
-            draft.replace(path)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else error
-        raise OutputNotWritable(f"{path}: cannot be written ({reason}); nothing was kept") from error

@@ -2,9 +2,9 @@
 
 **Parameters** are the numbers stored in weights: tensors of floats, and quantized weights and biases, each counted
 once however many layers share it. Not parameters: scales, zero points, shapes, axes, the bounds of a Clip, the sizes
-of a Resize, and single numbers without an axis (the 6 of a formula). BatchNormalization stores four numbers per
-channel and counts four, though frameworks call only two of them trainable. A table of floats that is no weight, the
-anchor boxes of a detector say, looks like one and is counted.
+of a Resize, the mean and deviation of pixels, and single numbers without an axis (the 6 of a formula).
+BatchNormalization stores four numbers per channel and counts four, though frameworks call only two of them trainable.
+A table of floats that is no weight, the anchor boxes of a detector say, looks like one and is counted.
 
 **MACs** are the multiply-accumulates of convolutions and matrix products, the attention of a transformer's included;
 one is two floating-point operations. Biases, element-wise work, pooling, normalisation and resizing are not counted,
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Literal
 
+from runtime.pixel_input import PREFIX
 from zoo.macs import Convolution, Shapes, convolution_of, macs_of, product_of
 from zoo.separable import Separable, compare
 from zoo.shapes import free_inputs, infer, skeleton, subgraphs
@@ -199,7 +200,8 @@ def _layer(node: NodeProto, shapes: Shapes, weights: _Weights, inside: list[Laye
 def _store(tensor: TensorProto, name: str, weights: _Weights) -> None:
     """Note a stored tensor. Whether an integer one is a weight, its reader tells."""
     weights.sizes[name] = prod(tensor.dims)
-    weights.origins[name] = frozenset((name,)) if tensor.dims and _is_float(tensor) else frozenset()
+    stored = tensor.dims and _is_float(tensor) and not name.startswith(PREFIX)
+    weights.origins[name] = frozenset((name,)) if stored else frozenset()
 
 
 def _is_float(tensor: TensorProto) -> bool:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.engines.table import DEVICES, ENGINES
 from runtime.errors import InvalidInput
 from runtime.metadata import Labels, Metadata, Preprocess, Provenance, Task
 from zoo.preprocessing import NONE, RECIPES, add_argument, for_file
@@ -21,8 +22,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels", type=Path, metavar="FILE", help="class names, one per line, in output order, in place of the file's"
     )
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    add_engine_arguments(parser)
+    parser.add_argument(
+        "--engine",
+        metavar="NAME",
+        help=f"{', '.join(ENGINES)}, or auto, what `zoo tune` found to be the fastest (default: the device's first)",
+    )
+
+
+def add_decode_argument(parser: argparse.ArgumentParser, default: str) -> None:
+    """How exactly pictures are read; a command without the option reads them exactly."""
+    parser.add_argument(
+        "--decode",
+        choices=("fast", "exact"),
+        default=default,
+        help="fast: a large JPEG is made smaller while it is decoded; exact: every pixel counts (default: %(default)s)",
+    )
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that chooses where a network runs."""
+    parser.add_argument("--device", help=f"{' or '.join(DEVICES)} (default: {DEVICES[0]})")
     parser.add_argument("--threads", type=int, help="CPU threads (default: the cores this process may use)")
+    parser.add_argument(
+        "--precision",
+        metavar="NAME",
+        help="what float32 may be computed in: fp32, and by engine bf16, fp16 or tf32 (default: fp32)",
+    )
 
 
 def open_model(args: argparse.Namespace) -> Model:
@@ -30,25 +56,39 @@ def open_model(args: argparse.Namespace) -> Model:
 
     Raises InvalidInput for a file without metadata where no preprocessing was given, or that needs ``zoo import``.
     """
-    from runtime.model import load
     from zoo.labels import read
 
     if args.preprocess == NONE:
         raise InvalidInput(f"--preprocess {NONE}: pictures are to be run: say how the network sees them")
     rule = for_file(args.preprocess, args.file) if args.preprocess else None
     labels = read(args.labels) if args.labels else None
-    model = load(args.file, device=args.device, threads=args.threads, preprocess=rule, labels=labels)
+    model = _load(args, rule, labels)
     if model.metadata is None:
         told = _foreign(args.file, rule, labels)
         if labels is None:
             model.close()
-            model = load(args.file, device=args.device, threads=args.threads, preprocess=rule, labels=told.labels)
+            model = _load(args, rule, told.labels)
         model.metadata = told
         return model
     for option, given in (("--preprocess", rule), ("--labels", labels)):
         if given is not None:
             print(f"zoo: note: {option} replaces what {args.file} says of itself", file=sys.stderr)
     return model
+
+
+def _load(args: argparse.Namespace, rule: Preprocess | None, labels: Labels | None) -> Model:
+    from runtime.model import load
+
+    return load(
+        args.file,
+        device=args.device,
+        engine=args.engine,
+        precision=args.precision,
+        threads=args.threads,
+        decode=getattr(args, "decode", "exact"),
+        preprocess=rule,
+        labels=labels,
+    )
 
 
 def _foreign(path: Path, rule: Preprocess | None, labels: Labels | None) -> Metadata:

@@ -50,6 +50,18 @@ def add_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_uint8_argument(parser: argparse.ArgumentParser) -> None:
+    """``--uint8-input``, the same for every command that writes a network."""
+    parser.add_argument(
+        "--uint8-input",
+        nargs="?",
+        const="NHWC",
+        choices=["NHWC", "NCHW"],
+        help="behind the other arguments: the file takes uint8 pixels and normalises them itself (NHWC, as a decoded "
+        "picture lies, unless NCHW is said)",
+    )
+
+
 def parse(
     text: str,
     *,
@@ -226,7 +238,9 @@ def _from_json(path: Path, size: tuple[int, int] | None) -> Preprocess:
 
 def _checked(path: Path, key: str, value: Any) -> Any:
     numbers = tuple(value) if isinstance(value, list) else (value,)
-    if key in ("color", "interpolation", "layout"):
+    if key == "input":
+        fits = value == "float32"  # a network takes floats; --uint8-input puts the pixels in front of it
+    elif key in ("color", "interpolation", "layout"):
         fits = isinstance(value, str)
     elif key in ("size", "resize"):
         fits = all(type(number) is int and 1 <= number <= _LONGEST_SIDE for number in numbers)

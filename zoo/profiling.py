@@ -13,7 +13,6 @@ from runtime.errors import InvalidInput
 from runtime.profile import NodeTime, Profile, describe
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     from onnx import ModelProto
 
@@ -83,7 +82,7 @@ def model_of(proto: ModelProto, path: Path) -> Path | bytes:
 
 
 def feed_of(
-    proto: ModelProto, table: LayerTable, *, where: str, picture: npt.NDArray[np.float32] | None
+    proto: ModelProto, table: LayerTable, *, where: str, picture: npt.NDArray[Any] | None
 ) -> dict[str, npt.NDArray[Any]]:
     """An array for each input, of the table's shapes: the picture as often as the batch is long, or noise.
 
@@ -113,9 +112,11 @@ def feed_of(
             feed[value.name] = rng.standard_normal(shape).astype(kind)
     if picture is not None:
         (name, noise), *others = feed.items()
-        if others or noise.dtype != np.float32 or noise.shape[1:] != picture.shape[1:]:
+        if others or noise.dtype != picture.dtype or noise.shape[1:] != picture.shape[1:]:
             said = " and ".join(f"{array.dtype} {list(array.shape)}" for array in feed.values())
-            raise InvalidInput(f"{where}: takes {said}, not a picture of {list(picture.shape[1:])}: leave --image out")
+            raise InvalidInput(
+                f"{where}: takes {said}, not a picture of {picture.dtype} {list(picture.shape[1:])}: leave --image out"
+            )
         feed[name] = np.repeat(picture, noise.shape[0], axis=0)
     return feed
 

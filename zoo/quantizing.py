@@ -66,6 +66,7 @@ def make(
             target=args.target or "auto",
             max_drop=MAX_DROP if args.max_drop is None else args.max_drop,
             force=args.force,
+            pixels=args.uint8_input,
             searches=folder("searches"),
             progress=progress,
         )

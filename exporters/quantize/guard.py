@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +78,7 @@ def measure(
     device: str = "cpu",
     timed: bool = True,
 ) -> Measured:
-    """Compare two files of the same task and preprocessing on a device. timed: compare times too.
+    """Compare two files of the same task on a device, each by its own preprocessing. timed: compare times too.
 
     Raises InvalidImage, and DeviceUnavailable.
     """
@@ -85,14 +86,13 @@ def measure(
     with Model(float_file, device=device) as exact, Model(smaller_file, device=device) as small:
         size = exact.batch_size or 8
         for batch in _batches(images, size):
-            pixels = np.concatenate([preprocess(image, exact.rule) for image in batch])
-            filled = np.concatenate([pixels, np.repeat(pixels[-1:], size - len(batch), axis=0)])
-            fed = filled if exact.batch_size else pixels
-            logits.append((exact.run(fed)[: len(batch)], small.run(fed)[: len(batch)]))
+            fed = _fed(batch, exact)
+            same = fed if small.rule == exact.rule else _fed(batch, small)
+            logits.append((exact.run(fed)[: len(batch)], small.run(same)[: len(batch)]))
             progress("measuring", len(logits) * size, len(images))
-        one = np.concatenate([preprocess(images[0], exact.rule)] * (exact.batch_size or 1))
+        ones = [_fed(images[:1], exact), _fed(images[:1], small)]
     wanted, got = (np.concatenate(part).astype(np.float64) for part in zip(*logits, strict=True))
-    both = milliseconds([str(float_file), str(smaller_file)], one, device=device) if timed else None
+    both = milliseconds([str(float_file), str(smaller_file)], ones, device=device) if timed else None
     return Measured(
         images=len(images),
         agreement=100 * float((_first(wanted) == _first(got)).mean()),
@@ -101,6 +101,13 @@ def measure(
         top5=None if answers is None else (_right(wanted, answers, 5), _right(got, answers, 5)),
         milliseconds=(both[0], both[1]) if both else None,
     )
+
+
+def _fed(images: Sequence[ImageSource], model: Model) -> npt.NDArray[Any]:
+    """What the model takes for pictures, filled up to the batch that it is frozen to."""
+    pixels = np.concatenate([preprocess(image, model.rule) for image in images])
+    missing = (model.batch_size or len(images)) - len(images)
+    return np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
 
 
 def _batches(images: Sequence[ImageSource], size: int) -> Iterator[list[ImageSource]]:

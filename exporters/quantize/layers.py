@@ -15,6 +15,7 @@ from exporters.quantize.observe import Progress, run
 from exporters.quantize.pictures import Pictures
 from exporters.quantize.profiled import layer_times, layers_of
 from exporters.quantize.search import Way
+from runtime.pixel_input import find, without_pixels
 
 _PICTURES = 16  # for the errors: they are sums over whole tensors, and settle at once
 
@@ -39,16 +40,14 @@ def compare(
     way: Way, file: Path, smaller: Path, pictures: Pictures, *, device: str = "cpu", progress: Progress
 ) -> list[Layer]:
     """Every layer of ``file`` and of what ``way`` made of it, the largest error first."""
-    import onnx
-
-    network = way.form.network if way.form else Network(onnx.load(file))
+    network = way.form.network if way.form else Network(without_pixels(_read(file)))
     groups = layers_of(network)
     result = {group: name for name, group in groups.items()}  # a layer's result is its last node's
     progress("layers", 0, 2)
     errors = _errors(network, way.proto, list(result.values()), pictures.first(_PICTURES))
     progress("layers", 1, 2)
     picture = next(pictures.batches(1))
-    before, after = (layer_times(network, str(path), picture, device=device) for path in (file, smaller))
+    before, after = (layer_times(network, _timed(path), picture, device=device) for path in (file, smaller))
     layers = []
     for group, last in result.items():
         node = network.maker(group)
@@ -57,6 +56,18 @@ def compare(
         name = node.name or group
         layers.append(Layer(name, node.op_type, kind, errors.get(last), before[group], after[group]))
     return sorted(layers, key=lambda layer: -(layer.error or 0))
+
+
+def _timed(path: Path) -> bytes | str:
+    """The file, or where it takes pixels the network behind them: it is timed on what that takes."""
+    proto = _read(path)
+    return str(path) if find(proto) is None else bytes(without_pixels(proto).SerializeToString())
+
+
+def _read(path: Path) -> Any:
+    import onnx
+
+    return onnx.load(path)
 
 
 def _errors(network: Network, proto: Any, names: list[str], pictures: Pictures) -> dict[str, float]:

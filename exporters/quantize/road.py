@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from exporters.artifact import staged, stamp, write
+from exporters.pixels import as_stated, pixel_rule
 from exporters.quantize.guard import Measured, measure
 from exporters.quantize.halves import halved
 from exporters.quantize.journal import Journal
@@ -19,10 +19,12 @@ from exporters.quantize.search import Search, Way
 from exporters.quantize.targets import TARGETS, at_hand, this_machine
 from runtime.engines import open_session
 from runtime.errors import InvalidArtifact, InvalidInput, ParityError, QuantizationRefused
+from runtime.files import sha256
 from runtime.image import ImageSource
 from runtime.machine import report
-from runtime.metadata import Metadata
+from runtime.metadata import Layout, Metadata, Preprocess
 from runtime.model import Model
+from runtime.pixel_input import float_network
 from runtime.quantization import Material, Precision, Quantization
 
 FEWEST = 32
@@ -74,6 +76,7 @@ def quantize(
     max_drop: float = 0.5,
     force: bool = False,
     plain: bool = False,
+    pixels: Layout | None = None,
     searches: Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Done:
@@ -83,8 +86,9 @@ def quantize(
     figures. Where the target is not at hand, accuracy is measured on the CPU and time is not.
 
     target: a row of TARGETS, or "auto": this machine for int8, cuda for fp16 and bf16. force: write it whatever was
-    measured. plain: int8 without a search for accuracy, in seconds: for times alone. searches: a folder where an
-    interrupted or refused search is kept, to go on from.
+    measured. plain: int8 without a search for accuracy, in seconds: for times alone. pixels: layout of a uint8 input
+    that takes pictures as they are; None leaves the input as it is. searches: a folder where an interrupted or refused
+    search is kept, to go on from.
 
     Raises InvalidInput for a file or pictures that cannot be used, QuantizationRefused with the figures where the
     result does not hold, and what reading pictures and writing files raise.
@@ -95,10 +99,12 @@ def quantize(
     if chosen not in TARGETS:
         raise InvalidInput(f"--target {target}: one of auto, {', '.join(TARGETS)}")
     with Model(file) as model:
-        metadata, rule = _usable(model), model.rule
-    digest, here = _sha256(file), at_hand(TARGETS[chosen])
+        metadata, stated = _usable(model), model.rule
+    digest, here = sha256(file), at_hand(TARGETS[chosen])
     device = TARGETS[chosen].device if here else "cpu"
-    proto = onnx.load(file)
+    proto, rule = float_network(onnx.load(file), stated, file)
+    if pixels is not None:
+        metadata = replace(metadata, preprocess=pixel_rule(rule, pixels))
     with staged(output) as draft:
         pictures = Pictures(trial.calibration, rule)
         journal = Journal(searches, _subject(digest, pictures, chosen))
@@ -109,7 +115,7 @@ def quantize(
             tried = [_in_half(proto, precision, device)]
         best: tuple[Way, Measured] | None = None
         for way in _worth_measuring(tried):
-            _write(way, metadata, draft)
+            _write(way, rule, metadata, draft)
             measured = measure(file, draft, trial.held_out, trial.answers, progress, device=device, timed=here)
             if best is None or measured.drop < best[1].drop:
                 best = way, measured
@@ -122,7 +128,7 @@ def quantize(
         if refused and not force:
             raise QuantizationRefused(f"{file}: not written: {refused}{_curve(tried)} (--force writes it)")
         told = replace(metadata, quantization=_record(precision, way, measured, trial, pictures, chosen, digest))
-        _write(way, told, draft)
+        _write(way, rule, told, draft)
         with Model(draft) as model:
             if model.metadata != told:
                 raise ParityError(f"{output}: does not read back as it was written")
@@ -211,13 +217,8 @@ def _two(pair: tuple[float, float] | None) -> tuple[float, float] | None:
     return pair and (round(pair[0], 2), round(pair[1], 2))
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _write(way: Way, metadata: Metadata, draft: Path) -> None:
-    proto: Any = way.proto
+def _write(way: Way, rule: Preprocess, metadata: Metadata, draft: Path) -> None:
+    proto: Any = as_stated(way.proto, rule, metadata.preprocess)
     stamp(proto, metadata)
     write(proto, draft)
 

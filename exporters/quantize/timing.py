@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from exporters.source import FloatArray
 from runtime.engines import open_session
 from runtime.rest import rest
+
+Array = npt.NDArray[Any]
 
 _SETTLE_RUNS = 3  # of each turn, not counted: threads wake up, and the caches held another model
 _RUNS = 4  # of a turn, that are counted
@@ -20,7 +22,7 @@ _LEAST_TURNS = 4
 
 def milliseconds(
     models: Sequence[bytes | str],
-    picture: FloatArray,
+    picture: Array | Sequence[Array],
     *,
     device: str = "cpu",
     budget_s: float = 6.0,
@@ -28,23 +30,25 @@ def milliseconds(
 ) -> list[float]:
     """The median time of one run of each model.
 
+    picture: what all of them take, or what each of them does.
     undisturbed: the shortest instead, to choose by: where others take a core now and then, medians change places.
     device: of ``runtime.engines``.
     budget_s: seconds for all of them together; what is slow has fewer turns, at least four.
     """
     sessions = [open_session(model, device=device) for model in models]
-    name = sessions[0].get_inputs()[0].name
+    pictures = [picture] * len(sessions) if isinstance(picture, np.ndarray) else picture
+    feeds = [{session.get_inputs()[0].name: one} for session, one in zip(sessions, pictures, strict=True)]
     samples: list[list[float]] = [[] for _ in sessions]
     start = time.perf_counter()
     for turn in range(_MOST_TURNS):
         if turn >= _LEAST_TURNS and time.perf_counter() - start > budget_s:
             break
-        for session, taken in zip(sessions, samples, strict=True):
-            taken += _turn(session, {name: picture})
+        for session, feed, taken in zip(sessions, feeds, samples, strict=True):
+            taken += _turn(session, feed)
     return [1000 * float(min(taken) if undisturbed else np.median(taken)) for taken in samples]
 
 
-def _turn(session: Any, feed: dict[str, FloatArray]) -> list[float]:
+def _turn(session: Any, feed: dict[str, Array]) -> list[float]:
     rest()  # the threads of the model before spin on, on this one's cores
     taken = []
     for _ in range(_SETTLE_RUNS):

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.errors import InvalidInput
+from runtime.forked import never_destroy, on_fork
 
 if TYPE_CHECKING:
     from runtime.explain.explanation import Explanation
@@ -32,6 +33,12 @@ class Explainable:
         self._subject: Subject | None = None
         self._lock = threading.Lock()
         self._hooks: list[tuple[str, Hook]] = []
+        on_fork(self, Explainable._forget)
+
+    def _forget(self) -> None:
+        """In a forked child: the sessions of explanations are made anew, by whoever asks for one."""
+        never_destroy(self._subject)
+        self._subject, self._lock = None, threading.Lock()
 
     @property
     def subject(self) -> Subject:
@@ -118,7 +125,7 @@ class Explainable:
         subject = self.subject
         names = list(dict.fromkeys(layer for layer, _ in hooks))
         answer = str(subject.graph.outputs[0])
-        found = subject.activations(batch, [answer, *names])
+        found = subject.activations(subject.normalised(batch), [answer, *names])
         for layer, function in hooks:
             function(layer, found[layer])
         return found[answer]

@@ -141,7 +141,7 @@ class Scoring:
         subject = self.model.subject
         try:
             picture = decode(case.image, self.model.rule.color)
-            batch = preprocess(picture, self.model.rule)
+            batch = preprocess(picture, subject.rule)
         except UserError as error:
             name = describe_source(case.image)
             if name not in self.unread:
@@ -211,7 +211,8 @@ def shuffled_twin(model: Model) -> Iterator[Model]:
     with tempfile.TemporaryDirectory(prefix="edgezoo-") as folder:
         path = Path(folder) / "shuffled.onnx"
         onnx.save(measures.shuffled(model.subject.proto), path)
-        with load(path, device=model.device, threads=model.threads, preprocess=model.rule, labels=labels) as twin:
+        rule = model.subject.rule
+        with load(path, device=model.device, threads=model.threads, preprocess=rule, labels=labels) as twin:
             twin.metadata = model.metadata  # a foreign file has none of its own
             yield twin
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from runtime.metadata import Preprocess
 
 
-def seen(pixels: npt.NDArray[np.float32], rule: Preprocess) -> npt.NDArray[np.uint8]:
+def seen(pixels: npt.NDArray[Any], rule: Preprocess) -> npt.NDArray[np.uint8]:
     """(1, C, H, W) or (1, H, W, C) to (H, W, 3): RGB, grey ones three times over."""
     return np.asarray(to_pictures(pixels, rule)[0])
 
 
-def to_pictures(pixels: npt.NDArray[np.float32], rule: Preprocess) -> npt.NDArray[np.uint8]:
-    """(n, ...) network inputs to (n, H, W, 3), values beyond a picture's cut off."""
+def to_pictures(pixels: npt.NDArray[Any], rule: Preprocess) -> npt.NDArray[np.uint8]:
+    """(n, ...) network inputs, normalised or pixels by the rule, to (n, H, W, 3), values beyond a picture's cut off."""
     planes = np.moveaxis(pixels, 1, 3) if rule.layout == "NCHW" else pixels
-    values = (planes * np.asarray(rule.std) + np.asarray(rule.mean)) / rule.scale
+    pixelled = rule.input == "uint8"
+    values = planes if pixelled else (planes * np.asarray(rule.std) + np.asarray(rule.mean)) / rule.scale
     whole = np.clip(np.round(values), 0, 255).astype(np.uint8)
     if rule.color == "L":
         return np.repeat(whole, 3, axis=3)

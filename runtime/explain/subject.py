@@ -21,6 +21,7 @@ from runtime.gradients.append import add_gradients, gradient_name, readable
 from runtime.gradients.builder import FLOATS
 from runtime.gradients.graph import Graph, reads
 from runtime.gradients.seeds import ByWeights
+from runtime.pixel_input import find, known, without_pixels
 
 if TYPE_CHECKING:
     from runtime.metadata import Preprocess
@@ -44,13 +45,18 @@ class Derived:
 
 
 class Subject:
-    """What the explainers ask of a model. Safe to use from several threads."""
+    """What the explainers ask of a model. Safe to use from several threads.
+
+    Of a file that takes pixels it is the network behind them: gradients, noise and patches are of normalised pictures.
+    """
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.proto = _load(model)
+        whole = _load(model)
+        self._pixels = find(whole)
+        self.proto = without_pixels(whole)
         self.graph = Graph(self.proto)
-        self.input = model.input_name
+        self.input = self._pixels.input if self._pixels else model.input_name
         self.output = self._scores_tensor()
         self.integer = any(node.op_type in ("DequantizeLinear", "QLinearConv") for node in self.proto.graph.node)
         self._dtype = FLOATS.get(self.graph.dtype(self.output), np.float32)
@@ -61,8 +67,17 @@ class Subject:
 
     @property
     def rule(self) -> Preprocess:
-        """The preprocessing in force; raises what ``Model.rule`` does."""
-        return self.model.rule
+        """The preprocessing in force, to float32; raises what ``Model.rule`` and ``PixelInput.rule`` do."""
+        rule, path = self.model.rule, self.model.path
+        return rule if rule.input == "float32" else known(self._pixels, path).rule(rule, path)
+
+    def normalised(self, batch: Array) -> Array:
+        """What the network gets of a batch that the file takes. Raises InvalidInput for one that it does not."""
+        if self._pixels is None:
+            return batch
+        if batch.dtype != np.uint8 or batch.ndim != 4:
+            raise InvalidInput(f"{self.model.path}: takes uint8 pictures, not {batch.dtype} {list(batch.shape)}")
+        return self._pixels.floats(batch)
 
     @property
     def classes(self) -> Classes:

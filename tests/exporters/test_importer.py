@@ -458,3 +458,49 @@ def test_damaged_files_are_refused_or_answer_as_they_did(bring: Import, seed: in
             continue
         onnx.checker.check_model(str(done.path))
         done.path.unlink()
+
+
+# ---- files that take pixels
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize(
+    ("make", "rule"),
+    [
+        (foreign.plain, replace(SMALL, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))),
+        (foreign.plain, replace(SMALL, color="BGR", mean=(0.4, 0.5, 0.6))),
+        (foreign.half, SMALL),
+        (foreign.quantized, SMALL),
+        (foreign.pixels_in, NHWC),
+        (lambda: foreign.plain(batch="4"), SMALL),
+    ],
+)
+def test_pixels_in_front_of_a_file_from_elsewhere(
+    bring: Import, tmp_path: Path, make: Callable[[], onnx.ModelProto], rule: Preprocess, layout: Any
+) -> None:
+    proto = make()
+    plain = bring(proto, preprocess=rule)
+    wanted = _scores(plain.path)
+    done = bring(proto, preprocess=rule, pixels=layout)
+    assert f"the input takes uint8 pixels, {layout}, and normalises them" in done.changes
+    assert done.metadata.preprocess == replace(rule, input="uint8", layout=layout)
+    assert (done.metadata.labels, done.metadata.explain_layer) == (plain.metadata.labels, plain.metadata.explain_layer)
+    np.testing.assert_allclose(_scores(done.path), wanted, atol=2e-3 * np.abs(wanted).max(), rtol=0)
+    again = importer.import_onnx(done.path, tmp_path / "again.onnx", name="renamed")
+    assert again.metadata.preprocess == done.metadata.preprocess
+    assert not any("uint8 pixels" in change for change in again.changes)
+    np.testing.assert_array_equal(_scores(again.path), _scores(done.path))
+    turned = importer.import_onnx(done.path, tmp_path / "turned.onnx", pixels="NCHW" if layout == "NHWC" else "NHWC")
+    np.testing.assert_array_equal(_scores(turned.path), _scores(done.path))
+    with pytest.raises(InvalidInput, match="normalises pixels itself: leave --preprocess out"):
+        importer.import_onnx(done.path, tmp_path / "other.onnx", preprocess=rule)
+
+
+def test_pixels_where_there_is_no_picture(bring: Import) -> None:
+    with pytest.raises(InvalidInput, match="--uint8-input: the input is no picture"):
+        bring(foreign.plain(), preprocess="none", pixels="NHWC")
+
+
+def _scores(path: Path) -> np.ndarray[Any, Any]:
+    with Model(path) as model:
+        return np.concatenate(list(model.scores_many(sample_files("photos"))))

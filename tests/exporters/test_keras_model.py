@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from exporters.keras import load
-from exporters.source import Weights, file_sha256
+from exporters.source import Weights
 from runtime.errors import InvalidWeights, UnknownName
+from runtime.files import sha256
 from tests.exporters.keras_support import (
     BUNDLED,
     DIGITS,
@@ -115,7 +116,7 @@ def test_files_load(name: str, network: Any, tmp_path: Path) -> None:
     assert np.ptp(expected) > 0.1
     source = load(lenet(path))
     np.testing.assert_allclose(source.forward(DIGITS), expected, rtol=1e-6)
-    assert source.weights_sha256 == file_sha256(path)
+    assert source.weights_sha256 == sha256(path)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
@@ -139,7 +140,7 @@ def test_bundled_weights_are_the_same_network_in_both_frameworks() -> None:
     other = load_torch(replace(lenet(BUNDLED), builder=variant.builder))
     source = load(lenet(BUNDLED))
     np.testing.assert_allclose(source.forward(DIGITS), other.forward(DIGITS), rtol=1e-4, atol=1e-4)
-    assert source.weights_sha256 == other.weights_sha256 == file_sha256(BUNDLED)
+    assert source.weights_sha256 == other.weights_sha256 == sha256(BUNDLED)
 
 
 def test_untrained_weights_follow_the_seed() -> None:

@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 
 from exporters.export import export
-from exporters.source import file_sha256
 from exporters.torch import load
 from exporters.torch_program import load as read
 from exporters.weights_file import kind_of
 from runtime.errors import InvalidInput, InvalidWeights
+from runtime.files import sha256
 from tests.exporters.torch_support import BATCH, RULE, Tiny, answer, named, recipe, seeded
 
 torch = pytest.importorskip("torch")
@@ -72,7 +72,7 @@ def test_a_program_brings_its_own_network(name: str, trust: bool, saved: bytes, 
         source.features(BATCH), answer(lambda x: network.features(x).mean((2, 3))), rtol=1e-5, atol=1e-6
     )
     assert (source.task, len(source.labels.names), source.builder) == ("classification", 4, f"file:{name}")
-    assert source.weights_sha256 == file_sha256(path)
+    assert source.weights_sha256 == sha256(path)
 
 
 @pytest.mark.slow

@@ -20,10 +20,11 @@ import numpy as np
 import pytest
 
 from exporters.architectures.lenet5 import build_torch
-from exporters.source import Recipe, Weights, file_sha256
+from exporters.source import Recipe, Weights
 from exporters.torch import load
 from exporters.weights_file import kind_of
 from runtime.errors import InvalidWeights
+from runtime.files import sha256
 from zoo.labels import load as labels
 from zoo.models import find
 
@@ -121,7 +122,7 @@ def test_names_of_files_do_not_matter(kind: str, suffix: str, state: State, tmp_
     torch.save(WRAPPINGS[kind](state), path)
     source = load(recipe(path))
     assert np.array_equal(source.forward(BATCH), logits(state))
-    assert source.weights_sha256 == file_sha256(path)
+    assert source.weights_sha256 == sha256(path)
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "before-1.6"])

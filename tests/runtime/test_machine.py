@@ -283,12 +283,12 @@ def test_report_of_this_machine() -> None:
     assert found.providers == tuple(onnxruntime.get_available_providers())
     assert found.cores_usable == usable_cores() <= found.cores_logical == os.cpu_count()
     assert found.cpu and found.platform
-    assert [device.device for device in found.devices] == list(ENGINES)
+    assert [device.engine for device in found.devices] == list(ENGINES)
     assert found.devices[0].usable and found.devices[0].reason is None
     for device in found.devices:
         assert device.usable == (device.reason is None)
         # A GPU wheel on a machine without a GPU works: worth a note, not a problem.
-        assert any(device.device in note for note in found.notes) == (
+        assert any(f"built for {device.engine}," in note for note in found.notes) == (
             not device.usable and device.provider in found.providers
         )
     assert found.problems == ()
@@ -338,8 +338,8 @@ def test_report_notes_a_limit_on_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_cpu_name(tmp_path: Path, text: str, expected: str) -> None:
     (tmp_path / "cpuinfo").write_text(text)
-    assert machine._cpu_name(tmp_path / "cpuinfo") == expected
+    assert machine.cpu_name(tmp_path / "cpuinfo") == expected
 
 
 def test_cpu_name_without_cpuinfo(tmp_path: Path) -> None:
-    assert machine._cpu_name(tmp_path / "missing")
+    assert machine.cpu_name(tmp_path / "missing")

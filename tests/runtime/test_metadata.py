@@ -34,6 +34,7 @@ def preprocesses(draw: st.DrawFn) -> Preprocess:
         interpolation=draw(st.sampled_from(["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"])),
         layout=draw(st.sampled_from(["NCHW", "NHWC"])),
         scale=draw(nonzero),
+        input=draw(st.sampled_from(["float32", "uint8"])),
     )
 
 
@@ -82,6 +83,15 @@ def test_files_from_before_there_was_quantization_are_read(metadata: Metadata) -
     props = metadata.to_props()
     del props["edgezoo.quantization"]
     assert Metadata.from_props(props) == metadata
+
+
+def test_files_from_before_there_were_pixel_inputs_are_read_and_written_as_they_were(metadata: Metadata) -> None:
+    props = metadata.to_props()
+    assert "input" not in json.loads(props["edgezoo.preprocess"])
+    assert Metadata.from_props(props) == metadata
+    pixels = replace(metadata, preprocess=replace(metadata.preprocess, input="uint8"))
+    assert json.loads(pixels.to_props()["edgezoo.preprocess"])["input"] == "uint8"
+    assert pixels.to_props()["Image.NominalPixelRange"] == "NominalRange_0_255"
 
 
 def test_keys_are_namespaced(metadata: Metadata) -> None:
@@ -156,6 +166,7 @@ def test_unknown_preprocess_field_is_not_ignored(metadata: Metadata) -> None:
         {"size": (0, 8)},
         {"color": "CMYK"},
         {"layout": "CHWN"},
+        {"input": "uint16"},
         {"interpolation": "magic"},
     ],
 )

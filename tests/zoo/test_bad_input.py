@@ -69,7 +69,7 @@ def test_pictures(zoo: Zoo, tiny: Tiny, tmp_path: Path, name: str, make: Callabl
 
 
 def test_folder_and_missing_picture(zoo: Zoo, tiny: Tiny, tmp_path: Path) -> None:
-    assert "is a folder" in refused(zoo("predict", tiny(), tmp_path))
+    assert "no pictures in this folder" in refused(zoo("predict", tiny(), tmp_path))
     assert "no such image" in refused(zoo("predict", tiny(), tmp_path / "none.jpg"))
 
 

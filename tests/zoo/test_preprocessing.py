@@ -129,6 +129,7 @@ def test_json_has_the_fields_of_the_metadata(tmp_path: Path, name: str) -> None:
     ("changes", "message"),
     [
         ({"colour": "RGB"}, "unknown field 'colour': the fields are size, resize"),
+        ({"input": "uint8"}, 'input "uint8": give such as "float32"'),
         ({"mean": None}, "mean null: give such as [0.485"),
         ({"mean": [1, 2]}, "mean and std need 3 values"),
         ({"mean": [float("nan")] * 3}, "mean [NaN, NaN, NaN]: give such as"),

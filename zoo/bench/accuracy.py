@@ -23,7 +23,7 @@ def accuracy(
     """
     if data is None or file.weights == "none":
         return None
-    with load(file.path, device=device) as model:
+    with load(file.path, device=device, decode="exact") as model:
         check_task(model)
         pictures, answers = open_pictures(data, model.labels, table=table)
         if answers is None:

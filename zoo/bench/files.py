@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from runtime.files import sha256 as read_sha256
 from zoo.bench.child import Answer, Child
 from zoo.bench.rows import Subject
 
@@ -111,8 +112,7 @@ def sha256(path: Path) -> str:
 
 @functools.cache
 def _sha256(path: Path, changed: int) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return read_sha256(path)
 
 
 def _kept(subject: Subject, folder: Path, weights: str) -> File | None:

@@ -169,11 +169,9 @@ def governor(root: Path = Path("/sys/devices/system/cpu")) -> str | None:
 
 def flags(file: Path = Path("/proc/cpuinfo")) -> list[str]:
     """Instruction sets that decide how fast a network runs, of those this processor has."""
-    words: set[str] = set()
-    for line in _read(file).splitlines():
-        name, _, text = line.partition(":")
-        if name.strip().lower() in ("flags", "features"):
-            words |= set(text.split())
+    from runtime.machine import cpu_flags
+
+    words = cpu_flags(file)
     return [flag for flag in _FLAGS if flag in words]
 
 

@@ -25,7 +25,7 @@ def pngs(record: Record, folder: Path) -> list[Path]:
     Light, on white, with twice the pixels of the page. Raises MissingDependency where resvg-py is not installed or
     there is no font to write with, and OutputNotWritable.
     """
-    from zoo.explain_files import write
+    from runtime.files import write
 
     drawings = {name: draw(_legible(record), plot.LIGHT) for name, (_, draw, _) in CHARTS.items()}
     files = {folder / f"{name}.png": rasterise(drawing) for name, drawing in drawings.items() if drawing is not None}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import InvalidInput
-from zoo.explain_files import write as write_bytes
+from runtime.files import write as write_bytes
 
 SCHEMA = 1
 """Version of the form; a record of another one is not read."""

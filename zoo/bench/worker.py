@@ -47,12 +47,12 @@ class Runner:
     """A loaded model, its input, and one run of it: with all copies, and where it can be told apart, without."""
 
     def __init__(self, spec: Spec) -> None:
-        from runtime.engines import ENGINES, open_session
+        from runtime.engines import ENGINES, engine_for, open_session
 
         start = time.perf_counter()
         self.session = open_session(spec.file, device=spec.device, threads=spec.threads)
         self.load_ms = 1000 * (time.perf_counter() - start)
-        self.provider = ENGINES[spec.device].provider
+        self.provider = ENGINES[engine_for(spec.device, None)].provider
         given = self.session.get_inputs()[0]
         self.shape = shape_of(given.shape, spec.batch)
         self.feed = {given.name: picture(self.shape, given.type)}

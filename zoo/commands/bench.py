@@ -11,7 +11,7 @@ from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from exporters import EXPORTERS
-from runtime.engines import ENGINES
+from runtime.engines.table import DEVICES
 from runtime.errors import InvalidInput
 from zoo.terminal import print_json, print_table
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: LeNet-5 to EfficientNet B7)",
     )  # fmt: skip
     add("--precision", nargs="+", choices=["fp32", "int8", "fp16"], default=["fp32"], help="(default: fp32)")
-    add("--device", nargs="+", choices=list(ENGINES), default=["cpu"], help="(default: cpu)")
+    add("--device", nargs="+", choices=DEVICES, default=["cpu"], help="(default: cpu)")
     add("--batch", nargs="+", type=int, default=[1], metavar="N", help="pictures in a run (default: 1)")
     add("--threads", type=int, metavar="N", help="of a run (default: all usable cores)")
     add(

@@ -42,5 +42,8 @@ def _rows(found: MachineReport) -> list[tuple[str, str]]:
         *((name, version or "not installed") for name, version in found.versions.items()),
         ("onnxruntime wheel", ", ".join(f"{name} {version}" for name, version in found.onnxruntimes.items()) or "none"),
         ("providers", ", ".join(found.providers)),
-        *((f"device {row.device}", "usable" if row.usable else f"not usable: {row.reason}") for row in found.devices),
+        *(
+            (f"{row.engine} on {row.device}", "usable" if row.usable else f"not usable: {row.reason}")
+            for row in found.devices
+        ),
     ]

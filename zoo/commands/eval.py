@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from zoo.opening import add_arguments as add_shared_arguments
-from zoo.opening import open_model
+from zoo.opening import add_decode_argument, open_model
 from zoo.terminal import print_json, track
 
 
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N pictures")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures per run (default: 8)")
     add_shared_arguments(parser)
+    add_decode_argument(parser, "exact")  # as published accuracies were measured
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from runtime.errors import InvalidInput, UnknownName, UserError
+from runtime.files import write
 from zoo import explain_files as files
 from zoo import explain_score
 from zoo.explaining import ALL, WORDS, Asked, check_options, chosen_methods, record, said
@@ -103,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     if args.html and shown:
         from zoo.explain_page import page
 
-        files.write(args.html, page(args.file.name, [(image, each.explanations) for image, each in shown]).encode())
+        write(args.html, page(args.file.name, [(image, each.explanations) for image, each in shown]).encode())
         print(f"wrote {args.html}", file=sys.stderr if args.json else sys.stdout)
     if args.json:
         print_json([data for _, found in kept for data in found.data])

@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input-size", metavar="HxW", help="of the input (default: the network's); CxHxW for what is no picture"
     )
+    preprocessing.add_uint8_argument(parser)
     parser.add_argument("--seed", type=int, default=0, help="seed of untrained weights (default: 0)")
     parser.add_argument(
         "--trust",
@@ -131,7 +132,7 @@ def _exported(args: argparse.Namespace, output: Path | None) -> Exported:
         framework, variant = spec.variant(args.source or _framework_for(spec.sources, args.weights))
         recipe = _recipe(args, spec, variant, own_labels, shape)
         output = output or Path(f"{spec.name}.onnx")
-        return export(recipe, framework, output, opset=args.opset, batch=batch, on_step=begin)
+        return export(recipe, framework, output, opset=args.opset, batch=batch, pixels=args.uint8_input, on_step=begin)
 
 
 def _recipe(
@@ -165,9 +166,10 @@ def summary(path: Path, size: int, told: Metadata, shape: tuple[int | str, ...])
     """What was written and how it was verified, in lines. ``shape`` is the input's."""
     parity, provenance = told.parity, told.provenance
     assert parity is not None
+    kind = "uint8 " if told.preprocess and told.preprocess.input == "uint8" else ""
     same = ": same top-1" if told.task in ("classification", "score-map") else ""
     lines = [
-        f"wrote {path} ({size / 1e6:.2f} MB, opset {provenance.opset}, input {'x'.join(map(str, shape))})",
+        f"wrote {path} ({size / 1e6:.2f} MB, opset {provenance.opset}, input {kind}{'x'.join(map(str, shape))})",
         f"verified against {provenance.framework} on {parity.inputs} {parity.inputs_kind.partition(' (')[0]}, batch "
         f"{' and '.join(map(str, parity.batch_sizes))}{same}, relative error {parity.max_relative_error:.1e} "
         f"(allowed {parity.tolerance:.0e})",

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from runtime.metadata import Preprocess, Task
 from zoo.labels import read
-from zoo.preprocessing import NONE, add_argument, for_file
+from zoo.preprocessing import NONE, add_argument, add_uint8_argument, for_file
 from zoo.terminal import print_json, steps
 
 
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--opset", type=int, metavar="N", help="ONNX opset, 13 to 23 (default: the file's, at least 13)"
     )
+    add_uint8_argument(parser)
     parser.add_argument("--license", metavar="TEXT", help="licence of the weights, as an SPDX name")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -60,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
             output_name=args.output_name,
             opset=args.opset,
             license=args.license,
+            pixels=args.uint8_input,
             on_step=begin,
         )
     metadata, parity = done.metadata, done.metadata.parity

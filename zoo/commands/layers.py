@@ -42,8 +42,9 @@ def explainable(path: Path) -> list[LayerInfo]:
     from runtime.explain.layers import layers
     from runtime.gradients.graph import Graph
     from runtime.model import load
+    from runtime.pixel_input import without_pixels
     from zoo.shapes import read
 
     with load(path) as model:
         stored = model.metadata.explain_layer if model.metadata else None
-    return layers(Graph(read(path)), stored)
+    return layers(Graph(without_pixels(read(path))), stored)

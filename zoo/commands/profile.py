@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.errors import EdgeZooError, InferenceFailed, InvalidInput
-from zoo.explain_files import check, write
+from runtime.files import write
+from zoo.explain_files import check
 from zoo.layer_report import clean, human
 from zoo.preprocessing import NONE, add_argument, for_file, input_shape
 from zoo.terminal import print_json, print_table
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     from onnx import ModelProto
 
@@ -115,7 +115,7 @@ def _measure(args: argparse.Namespace) -> tuple[Profile, ModelProto, LayerTable,
     return taken, proto, table, batch
 
 
-def _picture(args: argparse.Namespace, proto: ModelProto) -> npt.NDArray[np.float32]:
+def _picture(args: argparse.Namespace, proto: ModelProto) -> npt.NDArray[Any]:
     from runtime.image import preprocess
     from zoo.profiling import rule_of
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from zoo import quantizing
+from zoo.preprocessing import add_uint8_argument
 from zoo.terminal import print_json
 
 
@@ -14,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``zoo quantize``."""
     parser.add_argument("file", type=Path, metavar="FILE", help="a float32 .onnx file that edgezoo wrote")
     quantizing.add_arguments(parser)
+    add_uint8_argument(parser)
     parser.add_argument("--labels", type=Path, metavar="CSV", help="file and label of each picture in the folder")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="file to write (default: FILE_int8.onnx or the like)"

@@ -10,10 +10,15 @@ import pytest
 
 import runtime
 from exporters.quantize import search
+from exporters.quantize.layers import compare
 from exporters.quantize.road import Trial, quantize
 from exporters.quantize.targets import this_machine
 from runtime.errors import InvalidInput, QuantizationRefused
-from tests.exporters.quantize.networks import pictures
+from runtime.metadata import Layout
+from runtime.pixel_input import without_pixels
+from runtime.quantization import Precision
+from tests.exporters.pixel_files import as_pixels
+from tests.exporters.quantize.networks import pictures, silent
 
 
 def own_answers(file: Path, images: list[Any]) -> list[int]:
@@ -111,6 +116,32 @@ def test_half_precision_is_measured_like_any_other(mobile_file: Path, tmp_path: 
     assert {item.data_type for item in weights} == {onnx.TensorProto.FLOAT16}
     with pytest.raises(InvalidInput, match=r"--bf16: onnxruntime has no such kernels for this network on device 'cpu'"):
         quantize(mobile_file, tmp_path / "bf16.onnx", trial, precision="bf16")
+
+
+@pytest.mark.parametrize("precision", ["fp16", pytest.param("int8", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("had", [None, "NHWC"])
+def test_of_a_file_that_takes_pixels(
+    mobile_file: Path, tmp_path: Path, precision: Precision, had: Layout | None
+) -> None:
+    """The same smaller network as of the float32 file, the pixels in front of it again; and put there when asked."""
+    calibration = pictures(32).sources if precision == "int8" else []
+    trial = Trial(calibration, pictures(12, seed=1).sources)
+    options: dict[str, Any] = {"precision": precision, "plain": True, "force": True}
+    wanted = quantize(mobile_file, tmp_path / "plain.onnx", trial, **options)
+    file = as_pixels(mobile_file, tmp_path / "pixels.onnx", had) if had else mobile_file
+    done = quantize(file, tmp_path / "small.onnx", trial, pixels=None if had else "NCHW", **options)
+    with runtime.load(done.path) as model:
+        assert model.metadata == done.metadata
+        assert (model.rule.input, model.rule.layout) == ("uint8", had or "NCHW")
+    assert without_pixels(onnx.load(done.path)).graph == onnx.load(wanted.path).graph
+    assert done.measured.agreement == wanted.measured.agreement
+    assert done.measured.distance == pytest.approx(wanted.measured.distance, rel=0.05)
+    assert done.measured.milliseconds is not None or precision == "fp16"
+    reports = [
+        {layer.name: layer.error for layer in compare(one.way, given, one.path, pictures(4), progress=silent)}
+        for one, given in ((done, file), (wanted, mobile_file))
+    ]
+    assert reports[0] == reports[1]
 
 
 def test_weights_beyond_float16_are_said(mobile_file: Path, tmp_path: Path) -> None:

@@ -152,3 +152,16 @@ def test_the_whole_picture_is_not_blown_up_beyond_the_limit() -> None:
         preprocess_whole(np.zeros((1, 30000), np.uint8), rule, shorter=256)
     with pytest.raises(InvalidInput, match="shorter must be at least 1 pixel, not 0"):
         preprocess_whole(np.zeros((9, 9), np.uint8), rule, shorter=0)
+
+
+@pytest.mark.parametrize("color", ["RGB", "BGR", "L"])
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_a_uint8_rule_gives_the_pixels_themselves(color: str, layout: str) -> None:
+    """Whatever the arithmetic: that is the graph's. As floats that nothing is done to, value for value."""
+    picture = Image.fromarray(noise(30, 20))
+    raw = raw_rule((12, 16), 18, color=color, layout=layout)
+    rule = replace(raw, input="uint8", mean=(5.0,) * raw.channels, scale=1 / 255)
+    got, whole = preprocess(picture, rule), preprocess_whole(picture, rule, shorter=18)
+    assert (got.dtype, got.flags.c_contiguous) == (np.uint8, True)
+    np.testing.assert_array_equal(got, preprocess(picture, raw))
+    np.testing.assert_array_equal(whole, preprocess_whole(picture, raw, shorter=18))

@@ -96,7 +96,7 @@ def test_what_only_an_import_mends(zoo: Zoo, given: Path, root: Path) -> None:
     """predict does not guess: it says that the file needs an import, and then the file runs."""
     picture = root / "exporters" / "samples" / "photos" / "cat.jpg"
     for proto, message in (
-        (foreign.pixels_in(), "takes no float32: `zoo import` it"),
+        (foreign.pixels_in(), "takes uint8, the preprocessing gives float32: leave it out where the file has its own"),
         (foreign.tail("y = GlobalAveragePool(r)", "float[N,4,1,1] y"), "is no (N, classes): `zoo import` it"),
     ):
         given.write_bytes(proto.SerializeToString())

@@ -1,4 +1,4 @@
-"""Open an ONNX file on the device that was asked for, or say why that cannot be.
+"""Open an ONNX file in onnxruntime on the device that was asked for, or say why that cannot be.
 
 Strict in both: a device that cannot be used is an error and never another device, and a file
 that is not a whole ONNX model, or that reaches outside its folder, never becomes a session.
@@ -14,52 +14,17 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.engines.table import ENGINES, FULL, NO_OPTIONS, Engine, engine_for, precision_options
 from runtime.errors import DeviceUnavailable, InvalidArtifact, InvalidInput
+from runtime.forked import OPENING, never_destroy, on_fork
 from runtime.machine import installed_onnxruntimes, load_onnxruntime, usable_cores
 from runtime.onnxfile import check, check_file
 
 if TYPE_CHECKING:
     import onnxruntime
-
-_NVIDIA_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """The onnxruntime execution provider behind one device, and what it needs.
-
-    install: the command that installs an onnxruntime built with this provider.
-    options: the provider's own, under the names onnxruntime documents.
-    driver: shared library without which the device cannot work; looked for first.
-    library: name part of the provider's own library; None where it is built in.
-    libraries: the command that installs what the provider's library links against.
-    """
-
-    provider: str
-    install: str
-    options: Mapping[str, str] = field(default_factory=dict)
-    driver: str | None = None
-    library: str | None = None
-    libraries: str | None = None
-
-
-# To add a device, add a row; `open_session`, `why_unavailable` and the machine's report take it from here.
-ENGINES: dict[str, Engine] = {
-    "cpu": Engine("CPUExecutionProvider", install='pip install "edgezoo[cpu]"'),
-    "cuda": Engine(
-        "CUDAExecutionProvider",
-        install='pip install "edgezoo[gpu]"',
-        # The provider's default times every convolution algorithm again on each new input shape.
-        options={"cudnn_conv_algo_search": "HEURISTIC"},
-        driver=_NVIDIA_DRIVER,
-        library="cuda",
-        libraries='pip install "onnxruntime-gpu[cuda,cudnn]"',
-    ),
-}
 
 _FATAL, _WARNING = 4, 2  # onnxruntime's severities: nothing but a crash; its default
 # A model that copies one number (Identity, opset 13): what every device that works can open.
@@ -72,19 +37,28 @@ _PROBE = bytes.fromhex(
 def open_session(
     model: str | os.PathLike[str] | bytes,
     *,
-    device: str = "cpu",
+    device: str | None = None,
+    engine: str | None = None,
+    precision: str = FULL,
     threads: int | None = None,
+    options: Mapping[str, str] = NO_OPTIONS,
     profile: Path | None = None,
+    leave: Path | None = None,
+    prepared: bytes | None = None,
 ) -> onnxruntime.InferenceSession:
     """An onnxruntime session for a model file, or for the bytes of one, on exactly this device.
 
-    device: a key of ENGINES. threads: of one inference; by default all usable cores.
+    device, engine, precision: of ENGINES; the device's own engine by default. threads: of one inference; by default all
+    usable cores. options: session configuration entries ("session.NAME") and the provider's own, under the names
+        onnxruntime documents.
     profile: beginning of the name of a file that the time of every operator goes to.
+    leave: where to leave the graph as onnxruntime has optimized it for this machine; prepared: that, to begin with.
 
     Raises InvalidInput for an unknown device, ArtifactNotFound or InvalidArtifact for a file that
     cannot be opened, DeviceUnavailable for a device that cannot be used, and MissingDependency.
     """
-    engine = _engine(device)
+    name = _named(device, engine)
+    row, said = ENGINES[name], precision_options(name, precision)
     if threads is not None and threads < 1:
         raise InvalidInput(f"threads {threads}: give 1 or more, or leave it out to use all usable cores")
     where = "model bytes" if isinstance(model, bytes) else os.fspath(model)
@@ -93,49 +67,85 @@ def open_session(
     else:
         check_file(Path(where))
     ort = load_onnxruntime()
-    if reason := _missing(ort, engine):
-        raise _unavailable(device, reason)
+    if reason := _missing(ort, row):
+        raise _unavailable(name, reason)
+    entries = {key: value for key, value in options.items() if "." in key}
+    said |= {key: value for key, value in options.items() if "." not in key}
+    if not isinstance(model, bytes):
+        said |= {key: value.format(model=where) for key, value in row.beside_file.items()}
+    source = prepared or (model if isinstance(model, bytes) else where)
     try:
-        session = _create(ort, engine, model if isinstance(model, bytes) else where, threads or usable_cores(), profile)
+        with OPENING:
+            session = _create(
+                ort,
+                row,
+                source,
+                threads or usable_cores(),
+                said,
+                entries=entries,
+                profile=profile,
+                leave=leave,
+                optimized=prepared is not None,
+            )
     except _failures(ort) as error:
-        raise _blame(ort, device, where, error) from error
-    if engine.provider not in session.get_providers():
-        raise _unavailable(device, _diagnose(ort, engine))
+        raise _blame(ort, name, where, error) from error
+    on_fork(session, never_destroy)
+    if row.provider not in session.get_providers():
+        raise _unavailable(name, _diagnose(ort, row))
     if not session.get_outputs():
         raise InvalidArtifact(f"{where}: the model has no outputs: export it again")
     return session
 
 
-def why_unavailable(device: str) -> str | None:
-    """Why this device cannot be used here, with the remedy; None when a small model opened on it.
+def why_unavailable(device: str | None = None, *, engine: str | None = None) -> str | None:
+    """Why onnxruntime cannot use this device here, with the remedy; None when a small model opened on it.
 
     Raises InvalidInput for an unknown device and MissingDependency without onnxruntime.
     """
-    engine, ort = _engine(device), load_onnxruntime()
-    if reason := _missing(ort, engine):
+    name, ort = _named(device, engine), load_onnxruntime()
+    row = ENGINES[name]
+    if reason := _missing(ort, row):
         return reason
     try:
-        session = _create(ort, engine, _PROBE, threads=1)
+        session = _create(ort, row, _PROBE, 1, precision_options(name, FULL))
     except _failures(ort) as error:
-        return _diagnose(ort, engine, error)
-    return None if engine.provider in session.get_providers() else _diagnose(ort, engine)
+        return _diagnose(ort, row, error)
+    return None if row.provider in session.get_providers() else _diagnose(ort, row)
 
 
-def _engine(device: str) -> Engine:
-    if device not in ENGINES:
-        raise InvalidInput(f"unknown device {device!r}: one of {', '.join(ENGINES)}")
-    return ENGINES[device]
+def _named(device: str | None, engine: str | None) -> str:
+    name = engine_for(device, engine)
+    if not ENGINES[name].provider.endswith("ExecutionProvider"):
+        raise InvalidInput(f"engine {name!r} is none of onnxruntime's: open the file with runtime.load")
+    return name
 
 
-def _create(ort: Any, engine: Engine, source: str | bytes, threads: int, profile: Path | None = None) -> Any:
+def _create(
+    ort: Any,
+    engine: Engine,
+    source: str | bytes,
+    threads: int,
+    provider_options: Mapping[str, str],
+    *,
+    entries: Mapping[str, str] = NO_OPTIONS,
+    profile: Path | None = None,
+    leave: Path | None = None,
+    optimized: bool = False,
+) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL  # what goes wrong is raised; nothing needs to be printed as well
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     if profile:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
+    if leave:
+        options.optimized_model_filepath = str(leave)
+    if optimized:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     # By the file's looks it would also take its own binary format, which nothing here has checked.
     options.add_session_config_entry("session.load_model_format", "ONNX")
+    for name, value in entries.items():
+        options.add_session_config_entry(name, value)
     # A provider's library that does not load is logged outside the session, by the default logger, whose level can
     # be set but not read: it is set back to onnxruntime's default. Some versions print as well.
     with contextlib.ExitStack() as quiet:
@@ -143,7 +153,7 @@ def _create(ort: Any, engine: Engine, source: str | bytes, threads: int, profile
             ort.set_default_logger_severity(_FATAL)
             quiet.callback(ort.set_default_logger_severity, _WARNING)
             quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        providers = [(engine.provider, dict(engine.options))]
+        providers = [(engine.provider, dict(provider_options)), *engine.beside]
         session = ort.InferenceSession(source, options, providers=providers, enable_fallback=0)
     session.disable_fallback()  # onnxruntime before 1.26 ignores the argument: no retry on the CPU when a run fails
     return session
@@ -203,19 +213,21 @@ def _diagnose(ort: Any, engine: Engine, error: Exception | None = None) -> str:
     return f"{engine.provider} does not start ({said}): check the GPU with nvidia-smi"
 
 
-def _unavailable(device: str, reason: str) -> DeviceUnavailable:
-    return DeviceUnavailable(f"device {device!r} cannot be used: {reason}; or use --device cpu (see `zoo doctor`)")
+def _unavailable(name: str, reason: str) -> DeviceUnavailable:
+    device = ENGINES[name].device
+    what = f"device {device!r}" if name == engine_for(device, None) else f"engine {name!r}"
+    return DeviceUnavailable(f"{what} cannot be used: {reason}; or use --device cpu (see `zoo doctor`)")
 
 
-def _blame(ort: Any, device: str, where: str, error: Exception) -> DeviceUnavailable | InvalidArtifact:
+def _blame(ort: Any, name: str, where: str, error: Exception) -> DeviceUnavailable | InvalidArtifact:
     """Whether the device or the file is at fault, and what to do about it."""
-    if ENGINES[device].library and (reason := why_unavailable(device)):
-        return _unavailable(device, reason)
+    if ENGINES[name].library and (reason := why_unavailable(engine=name)):
+        return _unavailable(name, reason)
     said = _shorten(str(error), where)
     if isinstance(error, MemoryError) or re.search(r"allocate memory|out of memory|(CUDA|CUDNN|CUBLAS) failure", said):
         full = said or "out of memory"
         return DeviceUnavailable(
-            f"{where}: device {device!r} cannot hold it ({full}): free memory, or use a smaller model"
+            f"{where}: device {ENGINES[name].device!r} cannot hold it ({full}): free memory, or use a smaller model"
         )
     reads = f"newer than onnxruntime {ort.__version__} reads"
     remedy = "install a newer onnxruntime, or export the model for an older"

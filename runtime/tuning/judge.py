@@ -1,0 +1,105 @@
+"""Whether a setting still gives the network's answers: its scores held against those of the float32 reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.errors import InvalidInput
+from runtime.image import ImageSource
+from runtime.model import Model
+from runtime.tuning.record import Trial
+
+TOLERANCE = 1e-2
+"""Of the largest score, by which an answer may differ where nobody says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a setting must keep to. One of the two is None; see ``runtime.tuning.search.tune``."""
+
+    tolerance: float | None
+    max_drop: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """What answers are compared on. truth: output indices, for pictures that have labels. kind: of the pictures."""
+
+    pictures: Sequence[ImageSource]
+    truth: npt.NDArray[np.int64] | None
+    kind: str
+    _prepared: dict[Any, list[npt.NDArray[Any]]] = field(default_factory=dict)
+
+    def batches(self, model: Model) -> list[npt.NDArray[Any]]:
+        """Every picture as a run of the model takes it; of a file with a fixed batch, filled up with copies of it.
+
+        Files with the same preprocessing share them. Raises InvalidImage.
+        """
+        key = (model.rule, model.batch_size)
+        if key not in self._prepared:
+            copies = model.batch_size or 1
+            self._prepared[key] = [np.repeat(model.prepare(one), copies, axis=0) for one in self.pictures]
+        return self._prepared[key]
+
+    def scores(self, model: Model) -> npt.NDArray[np.float32]:
+        """(pictures, scores) float32, one picture at a time, as they will be run."""
+        return np.stack([model.run(batch)[0].ravel().astype(np.float32) for batch in self.batches(model)])
+
+
+def limits_of(tolerance: float | None, max_drop: float | None) -> Limits:
+    """Raises InvalidInput where both are given, or one that is none."""
+    if tolerance is not None and max_drop is not None:
+        raise InvalidInput("a tolerance of the scores or a largest drop of the accuracy: give one of the two")
+    for name, value in (("tolerance", tolerance), ("max_drop", max_drop)):
+        if value is not None and not 0 <= value < 100:
+            raise InvalidInput(f"{name} {value}: give a number from 0")
+    return Limits(TOLERANCE if tolerance is None and max_drop is None else tolerance, max_drop)
+
+
+def material_of(model: Model, pictures: Iterable[ImageSource] | None, truth: Sequence[int] | None) -> Material:
+    """The pictures that were given, or noise. Raises InvalidInput where pictures and labels do not go together."""
+    if pictures is None:
+        return Material(_noise(model), None, "noise")
+    given = list(pictures)
+    if not given or (truth is not None and len(truth) != len(given)):
+        raise InvalidInput(f"{len(given)} pictures and {len(truth or ())} labels: give a label for each, or none")
+    return Material(given, None if truth is None else np.asarray(truth, np.int64), "pictures")
+
+
+def _noise(model: Model, count: int = 4) -> list[ImageSource]:
+    """Pictures of random patches, as smooth as photos are at the network's size."""
+    height, width = model.rule.size
+    random, made = np.random.default_rng(0), list[ImageSource]()
+    for _ in range(count):
+        coarse = random.integers(0, 256, (-(-height // 16), -(-width // 16), 3)).astype(np.uint8)
+        made.append(np.ascontiguousarray(coarse.repeat(16, axis=0).repeat(16, axis=1)[:height, :width]))
+    return made
+
+
+def judge(
+    trial: Trial,
+    found: npt.NDArray[np.float32],
+    wanted: npt.NDArray[np.float32],
+    truth: npt.NDArray[np.int64] | None,
+    limits: Limits,
+) -> Trial:
+    """The trial with its errors, and a verdict where they are too large. found, wanted: (pictures, scores)."""
+    if found.shape != wanted.shape or not np.isfinite(found).all():
+        return replace(trial, verdict="gives other outputs than the reference")
+    error = float(np.abs(found - wanted).max() / max(float(np.abs(wanted).max()), 1e-30))
+    first, same = found.argmax(axis=1), wanted.argmax(axis=1)
+    agreement = 100 * float((first == same).mean())
+    top1 = None if truth is None else 100 * float((first == truth).mean())
+    drop = 100 - agreement if truth is None or top1 is None else 100 * float((same == truth).mean()) - top1
+    verdict = ""
+    if limits.tolerance is not None and error > limits.tolerance:
+        verdict = f"error {error:.1e}, {limits.tolerance:.0e} allowed"
+    if limits.max_drop is not None and drop > limits.max_drop:
+        what = "pictures answered otherwise" if truth is None else "points of top-1 lost"
+        verdict = f"{drop:.2f} {what}, {limits.max_drop:g} allowed"
+    return replace(trial, error=error, agreement=agreement, top1=top1, verdict=verdict)
