@@ -7,6 +7,7 @@ and nothing is left running when the last one was taken, an error was raised, or
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from runtime.errors import InvalidInput, UserError
+from runtime.errors import InferenceFailed, InvalidInput, UserError
 from runtime.machine import usable_cores
 from runtime.tasks.classification import Classification
 from runtime.tasks.undecided import undecided
@@ -173,6 +174,13 @@ def _run(model: Model, pictures: list[ImageSource], size: int) -> Group:
 
 
 def _scores(model: Model, arrays: list[npt.NDArray[Any]], size: int) -> Scores:
+    """(n, classes). What is too much for the memory at once is run in halves."""
     count = len(arrays)
     filled = arrays + arrays[-1:] * (size - count if model.batch_size else 0)
-    return model.run(filled[0] if len(filled) == 1 else np.concatenate(filled))[:count]
+    try:
+        return model.run(filled[0] if len(filled) == 1 else np.concatenate(filled))[:count]
+    except InferenceFailed as error:
+        if model.batch_size or count < 2 or not re.search("allocate memory|out of memory", str(error), re.IGNORECASE):
+            raise
+    half = count // 2
+    return np.concatenate([_scores(model, arrays[:half], size), _scores(model, arrays[half:], size)])

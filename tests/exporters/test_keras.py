@@ -55,7 +55,7 @@ def test_keras_2_mobilenet_on_real_photos(shared_data: Path, zoo: Zoo, tmp_path:
         keras.models.load_model(path, compile=False)
     reference = rebuilt(keras, path)(batch, training=False).numpy()
     np.testing.assert_allclose(reference.sum(axis=1), 1, atol=1e-5)
-    with Model(output) as model:
+    with Model(output, decode="exact") as model:
         assert model.rule.size == (128, 128)
         logits = np.concatenate([model.run(batch[i : i + 20].transpose(0, 3, 1, 2)) for i in range(0, 60, 20)])
         answers = list(model.predict_many(pictures))

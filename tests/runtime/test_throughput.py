@@ -213,3 +213,27 @@ def test_wrong_options(tiny: Tiny) -> None:
     ):  # fmt: skip
         with pytest.raises(InvalidInput, match=said):
             list(model.predict_many([picture(0)], **options))  # type: ignore[arg-type]
+
+
+def test_what_is_too_much_for_the_memory_is_run_in_halves(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8) for seed in range(7)]
+    with runtime.load(tiny()) as model:
+        wanted, run, sizes = np.concatenate(list(model.scores_many(pictures, batch_size=1))), model.run, list[int]()
+
+        def little(batch: Any) -> Any:
+            sizes.append(len(batch))
+            if len(batch) > 2:
+                raise InferenceFailed("tiny.onnx: Failed to allocate memory for requested buffer of size 1")
+            return run(batch)
+
+        monkeypatch.setattr(model, "run", little)
+        found = np.concatenate(list(model.scores_many(pictures, batch_size=7, workers=0)))
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+        assert max(sizes) == 7 and min(sizes) >= 1
+
+        def broken(batch: Any) -> Any:
+            raise InferenceFailed("tiny.onnx: another reason")
+
+        monkeypatch.setattr(model, "run", broken)
+        with pytest.raises(InferenceFailed, match="another reason"):
+            list(model.scores_many(pictures, batch_size=7, workers=0))

@@ -120,7 +120,7 @@ def test_an_input_that_is_no_picture(zoo: Zoo, factory: Path, tmp_path: Path) ->
     assert "random arrays" in done.out
     with runtime.load(output) as model:
         assert model.run(np.zeros((2, 5, 20, 30), np.float32)).shape == (2, 3)
-    refused = zoo("predict", output, tmp_path)
+    refused = zoo("predict", output, factory)
     assert (refused.code, "takes arrays" in refused.err) == (2, True)
 
 
