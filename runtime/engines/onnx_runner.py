@@ -27,6 +27,7 @@ class OnnxRunner:
     """A session. On the CPU ``run`` is the session's own: nothing stands between a caller and onnxruntime."""
 
     def __init__(self, path: str | os.PathLike[str], engine: str, **setting: Any) -> None:
+        setting["options"] = {**ENGINES[engine].session, **setting["options"]}
         self._path, self._engine, self._setting = path, engine, setting
         session = open_session(path, engine=engine, **setting)
         device = ENGINES[engine].device

@@ -35,7 +35,11 @@ BUDGET_S = 20.0
 
 # Beside the defaults, what is worth trying of each engine's own options.
 VARIANTS: dict[str, tuple[Mapping[str, str], ...]] = {
-    "onnxruntime": ({"session.intra_op.allow_spinning": "0"}, {"session.dynamic_block_base": "4"}),
+    "onnxruntime": (
+        {"session.intra_op.spin_duration_us": "1000"},
+        {"session.intra_op.allow_spinning": "0"},
+        {"session.dynamic_block_base": "4"},
+    ),
     "openvino": ({"ENABLE_CPU_PINNING": "NO"},),
     "cuda": ({"enable_cuda_graph": "1"}, {"cudnn_conv_algo_search": "EXHAUSTIVE"}, {"prefer_nhwc": "1"}),
     "tensorrt": ({"trt_cuda_graph_enable": "1"},),
