@@ -66,7 +66,8 @@ class _Binding:
         if graph is not None:
             self._options = ort.RunOptions()
             self._options.add_run_config_entry("gpu_graph_id", str(graph))
-        self._given = {name: ort.OrtValue.ortvalue_from_numpy(array, device, 0) for name, array in feed.items()}
+        # A copy: in the CPU's memory the value would be the caller's own array, and be written to.
+        self._given = {name: ort.OrtValue.ortvalue_from_numpy(array.copy(), device, 0) for name, array in feed.items()}
         for name, value in self._given.items():
             self._binding.bind_ortvalue_input(name, value)
         for name in self._names:

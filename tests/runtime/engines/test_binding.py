@@ -33,12 +33,15 @@ def test_the_same_as_the_session(graphs: bool) -> None:
     assert len(bound._free) <= 8
 
 
-def test_answers_are_the_callers_to_keep() -> None:
+def test_pictures_and_answers_are_the_callers_to_keep() -> None:
     bound, _ = pair()
-    first = bound.run(["logits"], batch(1))[0]
+    feed = batch(1)
+    given = feed["input"].copy()
+    first = bound.run(["logits"], feed)[0]
     kept = first.copy()
     bound.run(["logits"], batch(1))
     np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(feed["input"], given)
 
 
 @pytest.mark.parametrize("graphs", [False, True])
