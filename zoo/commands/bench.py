@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from zoo.bench.record import Record
 
 _NOTHING = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
-QUICK_BUDGET, QUICK_ROUNDS = 2.4, 4
+QUICK_BUDGET, QUICK_ROUNDS = 1.8, 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
