@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, cast, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from runtime import throughput
 from runtime.errors import InvalidInput, UserError
@@ -18,6 +17,8 @@ from runtime.tasks.score_map import ScoreMap, whole_windows
 from runtime.throughput import Errors
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from runtime.model import Model
 
 

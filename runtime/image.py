@@ -11,10 +11,9 @@ from functools import lru_cache
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, BinaryIO, TypeAlias, cast, get_args
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast, get_args
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from runtime.errors import EdgeZooError, ImageTooLarge, InvalidImage, InvalidInput
@@ -22,8 +21,18 @@ from runtime.jpeg import reduce
 from runtime.metadata import Color, Preprocess
 from runtime.upright import SIDEWAYS, UPRIGHT, coloured, orientation, turned
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 ImageSource: TypeAlias = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8] | BinaryIO
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | Image.Image
+    | np.ndarray[Any, np.dtype[np.uint8]]
+    | BinaryIO
 )
 
 MAX_PIXELS = 178_956_970  # where Pillow, too, refuses a picture as a decompression bomb

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from runtime.answering import Answering
 from runtime.engines import ENGINES, FULL, NO_OPTIONS, Runner, engine_for, open_runner
@@ -20,6 +19,9 @@ from runtime.forked import cannot, guard, release
 from runtime.image import ImageSource, preprocess, preprocess_fast
 from runtime.memory import give_back
 from runtime.metadata import Labels, Metadata, Preprocess, Task
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Decode: TypeAlias = Literal["fast", "exact"]
 """exact: every pixel of the picture. fast: a large JPEG is made smaller while it is decoded, see ``runtime.jpeg``; one

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +44,8 @@ class OnnxRunner:
 
     def prepared(self) -> bytes:
         """The graph as onnxruntime has optimized it for this machine."""
+        import tempfile
+
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "prepared.onnx")
             open_session(self._path, engine=self._engine, **(self._setting | {"leave": file, "prepared": None}))

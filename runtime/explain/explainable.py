@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from runtime.errors import InvalidInput
 from runtime.forked import never_destroy, on_fork
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 SWITCH, CLASS, OUTPUT = "explain", "class_index", "explanation"
 """Of a file with Grad-CAM inside, ``runtime.explain.baked``: its optional inputs, and its output."""
 
-Activation = npt.NDArray[np.float32]
+Activation = np.ndarray[Any, np.dtype[np.float32]]
 Hook = Callable[[str, Activation], object]
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import numpy.typing as npt
 
 from runtime.metadata import Labels
 from runtime.tasks.classification import Classification, answers
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import numpy.typing as npt
 
 from runtime.metadata import Labels
 from runtime.tasks.binary import sigmoid
 from runtime.tasks.classification import Classification, answers
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def classify_multilabel(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from runtime.errors import InvalidInput, UnknownName
 from runtime.metadata import Labels, Window
 from runtime.tasks.binary import two_sided
 from runtime.tasks.classification import softmax
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Box: TypeAlias = tuple[int, int, int, int]
 """(top, left, height, width), in pixels."""

@@ -10,20 +10,28 @@ import pytest
 
 from runtime.model import Model
 from runtime.tasks import undecided as module
-from runtime.tasks.undecided import NEAR, undecided
+from runtime.tasks.undecided import LEVEL, NEAR, undecided
 from tests.runtime.image.test_fast import jpeg, scene
 
 
 def test_classes_that_are_nearly_level() -> None:
-    scores = np.array([[0, 5, 5 + 0.9 * NEAR], [0, 5, 5 + 1.1 * NEAR], [3, 3, 3], [9, -9, 0]], np.float32)
-    assert undecided(scores, "classification", logits=True).tolist() == [True, False, True, False]
-    exponents = np.exp(scores)
+    # One step is the spread of 100 classes of which the others are evenly -1 and 1.
+    others = np.tile([-1.0, 1.0], 49)
+    near, far = ([*others, 5.0, 5.0 + gap] for gap in (0.1, 0.2))
+    scores = np.array([near, far, [3.0] * 100, np.arange(100)], np.float32)
+    spread = scores.std(axis=1)
+    assert 0.1 < NEAR * spread[0] < NEAR * spread[1] < 0.2
+    wanted = [True, False, False, True]  # all level: a network that says nothing gives nothing to decide
+    assert undecided(scores, "classification", logits=True).tolist() == wanted
+    exponents = np.exp(scores.astype(np.float64))
     probabilities = (exponents / exponents.sum(axis=1, keepdims=True)).astype(np.float32)
-    assert undecided(probabilities, "classification", logits=False).tolist() == [True, False, True, False]
+    assert undecided(probabilities, "classification", logits=False).tolist()[:2] == wanted[:2]
+    for scale in (1e-3, 1e3):  # untrained networks have small scores
+        assert undecided(scores[:2] * np.float32(scale), "classification", logits=True).tolist() == wanted[:2]
 
 
 def test_two_sides_of_one_score() -> None:
-    scores = np.array([[0.9 * NEAR], [-0.9 * NEAR], [1.1 * NEAR], [-4]], np.float32)
+    scores = np.array([[0.9 * LEVEL], [-0.9 * LEVEL], [1.1 * LEVEL], [-4]], np.float32)
     assert undecided(scores, "binary", logits=True).tolist() == [True, True, False, False]
     assert undecided(1 / (1 + np.exp(-scores)), "binary", logits=False).tolist() == [True, True, False, False]
     assert undecided(np.array([[0.0], [1.0]], np.float32), "binary", logits=False).tolist() == [False, False]
