@@ -27,10 +27,10 @@ from PIL import Image
 from benchmarks.label_roads import MODEL, ROADS, ROW
 from benchmarks.peer_files import require
 from benchmarks.peer_runners import bind
-from benchmarks.peer_worker import turn
 from exporters.source import sample_files
 from runtime.machine import usable_cores
 from runtime.rest import rest
+from runtime.tuning.race import turn
 from runtime.tuning.record import remember
 from runtime.tuning.search import tune
 from zoo.bench.child import Child, serve

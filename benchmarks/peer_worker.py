@@ -9,7 +9,6 @@ It speaks as ``zoo.bench.child`` says: {"setting", "logits"} first; then {"secon
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,27 +17,10 @@ import numpy as np
 
 from benchmarks.peer_runners import OURS, PEERS, Batch, Infer, Opened, bind
 from runtime.rest import rest
+from runtime.tuning.race import turn
 from zoo.bench.child import serve
 
-SETTLE_RUNS, SETTLE_S = 2, 0.02
-"""Of each turn, not counted: threads wake up, and the caches hold another's weights."""
-
-LEAST_RUNS, MOST_RUNS = 3, 100
 _TRIED_S = 0.4  # for each of several ways
-
-
-def turn(run: Callable[[], object], seconds: float) -> list[float]:
-    """Milliseconds of each run that was counted."""
-    begin, settled = time.perf_counter(), 0
-    while settled < SETTLE_RUNS or time.perf_counter() - begin < SETTLE_S:
-        run()
-        settled += 1
-    begin, taken = time.perf_counter(), list[float]()
-    while len(taken) < LEAST_RUNS or (time.perf_counter() - begin < seconds and len(taken) < MOST_RUNS):
-        start = time.perf_counter()
-        run()
-        taken.append(1000 * (time.perf_counter() - start))
-    return taken
 
 
 def fastest(opened: Opened, picture: Batch) -> tuple[str, Infer]:

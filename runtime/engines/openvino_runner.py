@@ -9,7 +9,7 @@ import functools
 import os
 import sys
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -89,7 +89,7 @@ class OpenVinoRunner:
         self.outputs = [_port(port) for port in model.outputs]
         self.props, names = properties(self._path)
         self.optional = frozenset(names) - {port.name for port in self.inputs}
-        self._programs: OrderedDict[Shapes, _Program] = OrderedDict()
+        self._programs: dict[Shapes, _Program] = {}
         self._lock = threading.Lock()
         if (shapes := self._one()) is None:
             return
@@ -126,8 +126,8 @@ class OpenVinoRunner:
                 if self._model is None:
                     raise ValueError("closed")
                 self._programs[shapes] = _Program(self._compiled(shapes), self._ov.Tensor)
-                while len(self._programs) > _SHAPES:
-                    self._programs.popitem(last=False)
+                if len(self._programs) > _SHAPES:  # the oldest, but never that of one picture
+                    del self._programs[next(key for key in self._programs if key != self._one())]
             return self._programs[shapes]
 
     def _compiled(self, shapes: Shapes) -> Any:

@@ -13,7 +13,7 @@ from runtime.rest import rest
 _SETTLE_RUNS, _SETTLE_S = 2, 0.02
 """Of each turn, not counted: threads wake up, and the caches hold another's weights."""
 
-_LEAST_RUNS, _MOST_RUNS, _TURN_S = 3, 50, 0.05
+LEAST_RUNS, _MOST_RUNS, _TURN_S = 3, 100, 0.05
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 40
 _BEHIND = 1.3
 """Times as slow as the leader, after every _LEAST_ROUNDS: out."""
@@ -38,7 +38,8 @@ def race(
             break
         progress("timing", min(int(100 * spent / max(seconds, 1e-9)), 99), 100)
         for key in left if number % 2 == 0 else reversed(left):
-            found[key].append(_turn(runs[key]))
+            rest()  # the threads of whoever had the turn before spin on, on this one's cores
+            found[key].append(float(np.median(turn(runs[key], _TURN_S))))
         if number % _LEAST_ROUNDS == _LEAST_ROUNDS - 1:
             medians = {key: float(np.median(found[key])) for key in left}
             best = min(medians.values())
@@ -46,15 +47,15 @@ def race(
     return found
 
 
-def _turn(run: Callable[[], object]) -> float:
-    rest()  # the threads of whoever had the turn before spin on, on this one's cores
+def turn(run: Callable[[], object], seconds: float) -> list[float]:
+    """Milliseconds of each run that was counted: for so long, LEAST_RUNS at least."""
     begin, settled = time.perf_counter(), 0
     while settled < _SETTLE_RUNS or time.perf_counter() - begin < _SETTLE_S:
         run()
         settled += 1
     begin, taken = time.perf_counter(), list[float]()
-    while len(taken) < _LEAST_RUNS or (time.perf_counter() - begin < _TURN_S and len(taken) < _MOST_RUNS):
+    while len(taken) < LEAST_RUNS or (time.perf_counter() - begin < seconds and len(taken) < _MOST_RUNS):
         start = time.perf_counter()
         run()
         taken.append(1000 * (time.perf_counter() - start))
-    return float(np.median(taken))
+    return taken

@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -169,7 +170,8 @@ def remember(path: Path, record: Record) -> Record:
     """
     data = _sooner(path.with_name(record.chosen.file), record.chosen)
     if data is None:
-        beside(path, PREPARED).unlink(missing_ok=True)
+        with suppress(OSError):  # one that stays behind has another digest, and is not used
+            beside(path, PREPARED).unlink(missing_ok=True)
     else:
         write(beside(path, PREPARED), data)
         record = replace(record, prepared=hashlib.sha256(data).hexdigest())
@@ -179,6 +181,8 @@ def remember(path: Path, record: Record) -> Record:
 
 def _sooner(file: Path, setting: Setting) -> bytes | None:
     """The engine's own form of the graph, where it opens in clearly less time than the file and answers the same."""
+    if ENGINES[setting.engine].device != "cpu":
+        return None  # what a GPU's provider has compiled cannot be written; TensorRT keeps a cache of its own
     plain, plain_ms = _opened(file, setting, None)
     shape = [size if isinstance(size, int) else 1 for size in plain.inputs[0].shape]
     if not all(isinstance(size, int) for size in plain.inputs[0].shape[1:]):

@@ -17,8 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import peer_ncnn, peer_table, peers
 from benchmarks.peer_runners import OURS, PEERS, Opened, Peer
-from benchmarks.peer_worker import LEAST_RUNS, fastest, laid, turn
+from benchmarks.peer_worker import fastest, laid
 from runtime.metadata import Labels, Metadata, Preprocess, Provenance
+from runtime.tuning.race import LEAST_RUNS, turn
 from runtime.tuning.record import remember
 from runtime.tuning.search import tune
 from zoo.bench.child import Child
