@@ -26,6 +26,12 @@ def own_answers(file: Path, images: list[Any]) -> list[int]:
         return [int(scores.argmax()) for scores in model.scores_many(images, batch_size=1)]
 
 
+@pytest.fixture
+def even_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same way is the best in two searches, whatever else the machine does."""
+    monkeypatch.setattr(search, "milliseconds", lambda models, picture, **options: [1.0] * len(models))
+
+
 @pytest.mark.slow
 def test_a_forced_file_says_how_it_was_made(mobile_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "_NEGLIGIBLE", 0.0)  # the small network's error is: its layers are looked at anyway
@@ -63,11 +69,9 @@ def test_a_refusal_writes_nothing(mobile_file: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_interrupted_search_goes_on_where_it_was(
-    mobile_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mobile_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, even_times: None
 ) -> None:
     monkeypatch.setattr(search, "_NEGLIGIBLE", 0.0)
-    # The same way is the best in both runs, whatever else the machine does.
-    monkeypatch.setattr(search, "milliseconds", lambda models, picture, **options: [1.0] * len(models))
     trial = Trial(pictures(32).sources, pictures(40, seed=1).sources)
     searches, before = tmp_path / "searches", []
 
@@ -121,7 +125,7 @@ def test_half_precision_is_measured_like_any_other(mobile_file: Path, tmp_path: 
 @pytest.mark.parametrize("precision", ["fp16", pytest.param("int8", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("had", [None, "NHWC"])
 def test_of_a_file_that_takes_pixels(
-    mobile_file: Path, tmp_path: Path, precision: Precision, had: Layout | None
+    mobile_file: Path, tmp_path: Path, precision: Precision, had: Layout | None, even_times: None
 ) -> None:
     """The same smaller network as of the float32 file, the pixels in front of it again; and put there when asked."""
     calibration = pictures(32).sources if precision == "int8" else []
