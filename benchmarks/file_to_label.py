@@ -40,19 +40,26 @@ from zoo.bench.statistics import summary
 from zoo.datasets import IMAGE_SUFFIXES
 from zoo.terminal import print_table, track
 
-CAMERA = {"12 MP": (4000, 3000), "2 MP": (1600, 1200)}
 QUALITY, GRAIN = 90, 4.0
-"""Of the JPEGs: a camera's, with the noise of its sensor in grey levels, without which they would be half as long."""
+"""Of the JPEGs: a camera's, with the noise of its sensor in grey levels, without which they are half as long."""
+
+CAMERA = {
+    "12 MP": ((4000, 3000), GRAIN),
+    "2 MP": ((1600, 1200), GRAIN),
+    "12 MP, no grain": ((4000, 3000), 0.0),
+    "2 MP, no grain": ((1600, 1200), 0.0),
+}
+"""What is compared: (width, height) and grain."""
 
 ROUNDS = 8
 
 
-def enlarged(photo: Image.Image, size: tuple[int, int]) -> bytes:
+def enlarged(photo: Image.Image, size: tuple[int, int], grain: float) -> bytes:
     """A photo as a camera of that resolution might have written it: stretched, with grain, as a JPEG."""
     big = np.asarray(photo.convert("RGB").resize(size, Image.Resampling.BICUBIC), np.float32)
-    grain = np.random.default_rng(0).normal(0, GRAIN, big.shape[:2])[..., None]
+    noise = np.random.default_rng(0).normal(0, grain, big.shape[:2])[..., None]
     stream = BytesIO()
-    Image.fromarray((big + grain).clip(0, 255).astype(np.uint8)).save(stream, "JPEG", quality=QUALITY)
+    Image.fromarray((big + noise).clip(0, 255).astype(np.uint8)).save(stream, "JPEG", quality=QUALITY)
     return stream.getvalue()
 
 
@@ -61,8 +68,8 @@ def compare(folder: Path, threads: int, budget_s: float, only: str = "") -> list
     if problem := require(MODEL, ROW, folder, None):
         raise SystemExit(f"file_to_label.py: error: {problem}")
     with Image.open(sample_files("photos")[0]) as photo:
-        for name, size in CAMERA.items():
-            (folder / f"{name}.jpg").write_bytes(enlarged(photo, size))
+        for name, (size, grain) in CAMERA.items():
+            (folder / f"{name}.jpg").write_bytes(enlarged(photo, size, grain))
     remember(folder / MODEL, tune(folder / MODEL, threads=threads, tolerance=0.05, budget_s=budget_s))
     rows = []
     with ExitStack() as stack:
@@ -75,7 +82,7 @@ def compare(folder: Path, threads: int, budget_s: float, only: str = "") -> list
                 problems[road] = told["problem"]
             else:
                 children[road] = child
-        for name, size in CAMERA.items():
+        for name, (size, _) in CAMERA.items():
             file = folder / f"{name}.jpg"
             turns: dict[str, list[list[list[float]]]] = {road: [] for road in children}
             labels = {}
@@ -126,11 +133,11 @@ def agreement(photos: Path, model: Path, limit: int | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with zoo.load(model) as fast:
         level = fast.rule.scale / float(np.mean(fast.rule.std))
-        for name, size in CAMERA.items():
+        for name, (size, grain) in CAMERA.items():
             once, again, same, errors = 0, 0, 0, list[float]()
             for file in track(files, what=name, total=len(files)):
                 with Image.open(file) as photo:
-                    data = enlarged(photo, size if photo.width >= photo.height else size[::-1])
+                    data = enlarged(photo, size if photo.width >= photo.height else size[::-1], grain)
                 (quick, _), (exact, _) = fast.prepare_as("fast", data), fast.prepare_as("exact", data)
                 first, wanted = fast.run(quick), fast.run(exact)
                 once += int(first.argmax() == wanted.argmax())

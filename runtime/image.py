@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from runtime.errors import EdgeZooError, ImageTooLarge, InvalidImage, InvalidInput
 from runtime.jpeg import reduce
 from runtime.metadata import Color, Preprocess
+from runtime.shrink import KERNELS, shrink
 from runtime.upright import SIDEWAYS, UPRIGHT, coloured, orientation, turned
 
 if TYPE_CHECKING:
@@ -227,11 +228,16 @@ def _resized_at_once(image: Image.Image, color: Color, rule: Preprocess, name: s
     stored = image.size if turn not in SIDEWAYS else image.size[::-1]
     target = _target(stored, rule.resize, name)
     to = target if turn not in SIDEWAYS else target[::-1]
-    box = reduce(image, to, grey=color == "L")
-    if box is None:
+    full = image.size
+    block = reduce(image, to, grey=color == "L") if rule.interpolation in KERNELS else 1
+    if block == 1:
         return None
     image.load()
-    return turned(coloured(image, color, name).resize(to, _filter(rule), box=box), turn)
+    # Less than the crop on either side by an even number of pixels, so that the crop still rounds as it does.
+    size = rule.size if turn in SIDEWAYS else rule.size[::-1]
+    margin = max(0, to[0] - size[0]) // 4 * 2, max(0, to[1] - size[1]) // 4 * 2
+    small = np.asarray(coloured(image, color, name))
+    return turned(Image.fromarray(shrink(small, full, block, to, rule.interpolation, margin)), turn)
 
 
 def _crop(resized: Image.Image, rule: Preprocess) -> Image.Image:

@@ -11,9 +11,9 @@ from runtime.metadata import Task
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-NEAR = 0.15
+NEAR = 0.12
 """Of the spread (standard deviation) of a picture's logits, by which the best stands above the second. Trained networks
-spread them by 3, so that a probability is then less than 1.6 times the other. Where the fast
+spread them by 3, so that a probability is then less than 1.5 times the other. Where the fast
 decoding changed a trained MobileNetV2's answer, photos at camera size, the two were nearly always nearer."""
 
 LEVEL = 0.25

@@ -65,17 +65,35 @@ def test_the_same_shape_and_place_as_the_exact_road(
 
 
 def test_decodes_no_more_than_it_needs() -> None:
-    for least, reduced in ((375, (500, 375)), (376, (1000, 750)), (751, (2000, 1500)), (1500, (2000, 1500))):
+    for least, block in ((375, 8), (376, 4), (751, 2), (1500, 2), (1501, 1)):
         with Image.open(io.BytesIO(jpeg(Image.new("RGB", (4000, 3000))))) as image:
-            assert reduce(image, (least, least)) == (0, 0, *reduced)
+            assert reduce(image, (least, least)) == block
             image.load()
-            assert image.size == reduced
+            assert image.size == (4000 // block, 3000 // block)
+
+
+@pytest.mark.parametrize("block", [2, 4, 8])
+def test_a_reduced_picture_has_the_averages_of_blocks(block: int) -> None:
+    """What ``runtime.shrink`` relies on; so it is in libjpeg-turbo, and would not be in libjpeg 7 and later."""
+    data = jpeg(scene(640, 480, "L"))
+    with Image.open(io.BytesIO(data)) as image:
+        whole = np.asarray(image, np.float64)
+    with Image.open(io.BytesIO(data)) as image:
+        assert reduce(image, (640 // block, 480 // block)) == block
+        reduced = np.asarray(image, np.float64)
+    averages = whole.reshape(480 // block, block, 640 // block, block).mean(axis=(1, 3))
+    assert np.abs(averages - reduced).max() <= 1.5  # of rounding, and of the whole picture's clipping to 0 and 255
 
 
 @pytest.mark.parametrize("size", [(143, 200), (100, 100), (72, 72), (20, 30)])
 def test_small_pictures_take_the_exact_road(size: tuple[int, int]) -> None:
     data = jpeg(scene(*size))
     np.testing.assert_array_equal(preprocess(data, RULE), preprocess_fast(data, RULE)[0])
+
+
+def test_the_nearest_pixel_is_not_told_from_averages() -> None:
+    data, rule = jpeg(scene(800, 600)), replace(RULE, interpolation="nearest")
+    np.testing.assert_array_equal(preprocess(data, rule), preprocess_fast(data, rule)[0])
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP", "BMP", "TIFF"])
