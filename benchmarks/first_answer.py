@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.file_to_label import enlarged
+from benchmarks.file_to_label import GRAIN, enlarged
 from benchmarks.label_roads import MODEL, ROW
 from benchmarks.peer_files import require
 from exporters.source import sample_files
@@ -95,7 +95,7 @@ def main() -> int:
         if problem := require(MODEL, ROW, folder, None):
             raise SystemExit(f"first_answer.py: error: {problem}")
         with Image.open(sample_files("photos")[0]) as photo:
-            (folder / "photo.jpg").write_bytes(enlarged(photo, PICTURE))
+            (folder / "photo.jpg").write_bytes(enlarged(photo, PICTURE, GRAIN))
         remember(folder / MODEL, tune(folder / MODEL, tolerance=0.05, budget_s=8))
         for _ in track(range(args.rounds + 1), what="starting", total=args.rounds + 1):
             for road in roads:

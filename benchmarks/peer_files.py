@@ -83,18 +83,23 @@ def _export(framework: str) -> Make:
     return make
 
 
-def _ours(row: str, folder: Path, output: Path, data: Path | None) -> None:
+def _ours(target: str) -> Make:
     """edgezoo's int8 file: as `zoo quantize --data` makes it; without DATA the fastest way, whatever it loses.
 
     Forced: an untrained network has no top-1 to lose.
     """
-    from exporters.cache import folder as cache_folder
-    from exporters.quantize.road import Trial, quantize
 
-    photos = _photos(row, data)
-    kept = photos[:CALIBRATION]
-    trial = Trial(kept, photos[CALIBRATION:][:HELD_OUT] or kept)
-    quantize(folder / "torch.onnx", output, trial, force=True, plain=data is None, searches=cache_folder("searches"))
+    def make(row: str, folder: Path, output: Path, data: Path | None) -> None:
+        from exporters.cache import folder as cache_folder
+        from exporters.quantize.road import Trial, quantize
+
+        photos = _photos(row, data)
+        kept = photos[:CALIBRATION]
+        trial = Trial(kept, photos[CALIBRATION:][:HELD_OUT] or kept)
+        searches, plain = cache_folder("searches"), data is None
+        quantize(folder / "torch.onnx", output, trial, target=target, force=True, plain=plain, searches=searches)
+
+    return make
 
 
 def _tuning(row: str, folder: Path, output: Path, data: Path | None) -> None:
@@ -169,7 +174,8 @@ def _ncnn_int8(row: str, folder: Path, output: Path, data: Path | None) -> None:
 FILES: dict[str, Make] = {
     "torch.onnx": _export("torch"),
     "keras.onnx": _export("keras"),
-    "int8.onnx": _ours,
+    "int8.onnx": _ours("auto"),
+    "openvino.onnx": _ours("openvino"),
     "torch.onnx.tuned.json": _tuning,
     "stock.onnx": _stock,
     "float.tflite": _lite(int8=False),

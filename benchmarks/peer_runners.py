@@ -60,7 +60,7 @@ def _ours(name: str, folder: Path, row: str, threads: int) -> Opened:
 
 
 def _tuned(folder: Path, row: str, threads: int) -> Opened:
-    """What `zoo tune` has found for torch.onnx, the int8 file beside it."""
+    """What `zoo tune` has found for torch.onnx, the int8 files beside it."""
     import zoo
     from runtime.tuning.record import read
 
@@ -203,7 +203,9 @@ def _part(function: Callable[..., Opened], *given: Any, **options: Any) -> Calla
 OURS: dict[str, Peer] = {
     "edgezoo fp32": Peer("onnxruntime", "torch", ("torch.onnx",), _part(_ours, "torch.onnx"), exact=True),
     "edgezoo int8": Peer("onnxruntime", "torch", ("torch.onnx", "int8.onnx"), _part(_ours, "int8.onnx")),
-    "edgezoo tuned": Peer("onnxruntime", "torch", ("torch.onnx", "int8.onnx", "torch.onnx.tuned.json"), _tuned),
+    "edgezoo tuned": Peer(
+        "onnxruntime", "torch", ("torch.onnx", "int8.onnx", "openvino.onnx", "torch.onnx.tuned.json"), _tuned
+    ),
 }
 
 _TORCH, _OV, _NCNN = ("torch.onnx",), "openvino", ("torch.onnx", "ncnn.param")

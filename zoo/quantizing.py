@@ -30,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser, *, whose: str = "") -> None:
     add("--calibration", type=int, metavar="N", help=f"{whose}pictures to calibrate on (default: {CALIBRATION})")
     add("--random-calibration", action="store_true", help=f"{whose}calibrate on noise; marked in the file")
     add("--max-drop", type=float, metavar="POINTS", help=f"{whose}of top-1 to lose (default: {MAX_DROP})")
-    add("--target", metavar="NAME", help=f"{whose}auto, x86-vnni, x86, arm64 or cuda (default: auto, this machine)")
+    add(
+        "--target",
+        metavar="NAME",
+        help=f"{whose}auto, x86-vnni, x86, arm64, cuda or openvino (default: auto, this machine)",
+    )
     add("--force", action="store_true", help=f"{whose}write the file even if it loses more, or is not faster")
     add("--report", type=Path, metavar="HTML", help=f"{whose}write a page with every layer's error and time")
 
@@ -72,9 +76,12 @@ def make(
         )
         if args.report:
             from exporters.quantize.layers import compare
+            from runtime.engines import ENGINES
             from zoo.quantize_report import report
 
-            layers = compare(done.way, file, done.path, done.pictures, device=done.device, progress=progress)
+            layers = compare(
+                done.way, file, done.path, done.pictures, device=ENGINES[done.engine].device, progress=progress
+            )
             args.report.write_text(report(done, layers), encoding="utf-8")
     if done.measured.milliseconds is None:
         told = done.metadata.quantization

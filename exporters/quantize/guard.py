@@ -75,15 +75,15 @@ def measure(
     answers: Sequence[int] | None,
     progress: Progress,
     *,
-    device: str = "cpu",
+    engine: str = "onnxruntime",
     timed: bool = True,
 ) -> Measured:
-    """Compare two files of the same task on a device, each by its own preprocessing. timed: compare times too.
+    """Compare two files of the same task in an engine, each by its own preprocessing. timed: compare times too.
 
     Raises InvalidImage, and DeviceUnavailable.
     """
     logits: list[tuple[FloatArray, FloatArray]] = []
-    with Model(float_file, device=device) as exact, Model(smaller_file, device=device) as small:
+    with Model(float_file, engine=engine) as exact, Model(smaller_file, engine=engine) as small:
         size = exact.batch_size or 8
         for batch in _batches(images, size):
             fed = _fed(batch, exact)
@@ -92,7 +92,7 @@ def measure(
             progress("measuring", len(logits) * size, len(images))
         ones = [_fed(images[:1], exact), _fed(images[:1], small)]
     wanted, got = (np.concatenate(part).astype(np.float64) for part in zip(*logits, strict=True))
-    both = milliseconds([str(float_file), str(smaller_file)], ones, device=device) if timed else None
+    both = milliseconds([str(float_file), str(smaller_file)], ones, engine=engine) if timed else None
     return Measured(
         images=len(images),
         agreement=100 * float((_first(wanted) == _first(got)).mean()),

@@ -15,6 +15,18 @@ WEIGHTED = ("Conv", "Gemm")
 """Operators whose second input is a weight of (outputs, inputs, ...) and whose third is a bias."""
 
 
+def add_biases(proto: Any) -> None:
+    """Give every convolution with constant weights and no bias one of zeros: a layer like any other then."""
+    from onnx import numpy_helper
+
+    sizes = {item.name: item.dims[0] for item in proto.graph.initializer if item.dims}
+    for node in proto.graph.node:
+        if node.op_type == "Conv" and len(node.input) == 2 and node.input[1] in sizes:
+            node.input.append(f"{node.output[0]}::bias of zeros")
+            zeros = np.zeros(sizes[node.input[1]], np.float32)
+            proto.graph.initializer.append(numpy_helper.from_array(zeros, node.input[2]))
+
+
 class Network:
     """A view of a model that changes only in its weights and, through ``replace``, in single nodes.
 

@@ -16,8 +16,8 @@ from exporters.quantize.journal import Journal
 from exporters.quantize.observe import Progress
 from exporters.quantize.pictures import Pictures
 from exporters.quantize.search import Search, Way
-from exporters.quantize.targets import TARGETS, at_hand, this_machine
-from runtime.engines import open_session
+from exporters.quantize.targets import TARGETS, at_hand, measured_by, this_machine
+from runtime.engines import ENGINES, open_session
 from runtime.errors import InvalidArtifact, InvalidInput, ParityError, QuantizationRefused
 from runtime.files import sha256
 from runtime.image import ImageSource
@@ -50,7 +50,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """pictures: that were calibrated on, or else measured on. device: that it was measured on.
+    """pictures: that were calibrated on, or else measured on. engine: that it was measured by.
 
     refused: why not to ship the file, where ``force`` wrote it all the same; None for a good one.
     """
@@ -62,7 +62,7 @@ class Done:
     tried: list[Way]
     way: Way
     pictures: Pictures
-    device: str
+    engine: str
     refused: str | None
 
 
@@ -101,7 +101,7 @@ def quantize(
     with Model(file) as model:
         metadata, stated = _usable(model), model.rule
     digest, here = sha256(file), at_hand(TARGETS[chosen])
-    device = TARGETS[chosen].device if here else "cpu"
+    engine = measured_by(TARGETS[chosen])
     proto, rule = float_network(onnx.load(file), stated, file)
     if pixels is not None:
         metadata = replace(metadata, preprocess=pixel_rule(rule, pixels))
@@ -112,11 +112,11 @@ def quantize(
             search = Search(proto, pictures, TARGETS[chosen], journal, progress)
             tried = [search.plain()] if plain else search.ways()
         else:
-            tried = [_in_half(proto, precision, device)]
+            tried = [_in_half(proto, precision, engine)]
         best: tuple[Way, Measured] | None = None
         for way in _worth_measuring(tried):
             _write(way, rule, metadata, draft)
-            measured = measure(file, draft, trial.held_out, trial.answers, progress, device=device, timed=here)
+            measured = measure(file, draft, trial.held_out, trial.answers, progress, engine=engine, timed=here)
             if best is None or measured.drop < best[1].drop:
                 best = way, measured
             if measured.complaint(max_drop) is None:
@@ -135,19 +135,19 @@ def quantize(
         size = draft.stat().st_size
     journal.close()
     shown = pictures if len(pictures) else Pictures(trial.held_out, rule)
-    return Done(output, size, told, measured, tried, way, shown, device, refused)
+    return Done(output, size, told, measured, tried, way, shown, engine, refused)
 
 
-def _in_half(proto: Any, precision: Precision, device: str) -> Way:
+def _in_half(proto: Any, precision: Precision, engine: str) -> Way:
     """The only way to do it. Raises InvalidInput where onnxruntime lacks the kernels."""
     way = Way(precision, halved(proto, precision), float_nodes=len(proto.graph.node))
     try:
-        open_session(way.proto.SerializeToString(), device=device)
+        open_session(way.proto.SerializeToString(), engine=engine)
     except InvalidArtifact as error:
         said = str(error).partition(" (")[2].rpartition(")")[0]
         raise InvalidInput(
-            f"--{precision}: onnxruntime has no such kernels for this network on device {device!r} ({said}): "
-            "make it where they are, or use --fp16"
+            f"--{precision}: onnxruntime has no such kernels for this network on device "
+            f"{ENGINES[engine].device!r} ({said}): make it where they are, or use --fp16"
         ) from error
     return way
 

@@ -25,8 +25,8 @@ INTEGER = frozenset(
 )
 """Operators that onnxruntime's CPU has integer kernels for, or that cost nothing on integers."""
 
-SYMMETRIC = frozenset("Conv Gemm Add Concat GlobalAveragePool AveragePool MaxPool Reshape Flatten".split())
-"""Those that GPUs have, where 0 is the zero point."""
+COMMON = frozenset("Conv Gemm Add Concat GlobalAveragePool AveragePool MaxPool Reshape Flatten".split())
+"""Those that GPUs and OpenVINO have as well."""
 
 MOVES = ("MaxPool", "Reshape", "Flatten", "Concat")  # one grid before and behind: nothing is computed
 _TAKES_ACTIVATION = ("Conv", "Gemm", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool")
@@ -37,16 +37,18 @@ class Style:
     """What kind of integers. weight_bits: 7 where sums of two products of 8 bits overflow. signed: int8, else uint8.
 
     symmetric: 0 is the zero point of every tensor; then a rectifier is no matter of the range, and stays.
+    fused: kernels on integers can give floats, after any activation function: what no other one takes stays float.
     """
 
     weight_bits: int = 8
     signed: bool = False
     symmetric: bool = False
+    fused: bool = False
 
     @property
     def operators(self) -> frozenset[str]:
         """What can run on such integers."""
-        return SYMMETRIC if self.symmetric else INTEGER
+        return COMMON if self.symmetric or self.fused else INTEGER
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,12 @@ def _is_integer(network: Network, node: Any) -> bool:
     return bool(network.computed(node))
 
 
-def tensors_of(network: Network, chosen: Collection[str]) -> tuple[set[str], dict[str, str]]:
+def tensors_of(network: Network, chosen: Collection[str], style: Style) -> tuple[set[str], dict[str, str]]:
     """The tensors that need a grid when these nodes run on integers, and the activations that are absorbed."""
+
+    def stays_integer(tensor: str) -> bool:
+        return not style.fused or any(reader.output[0] in chosen for reader in network.readers(tensor))
+
     absorbed = {}
     for node in network.nodes:
         before = network.maker(node.input[0]) if network.rectifies(node) and node.input else None
@@ -105,6 +111,7 @@ def tensors_of(network: Network, chosen: Collection[str]) -> tuple[set[str], dic
             and before.op_type in _TAKES_ACTIVATION
             and len(network.readers(node.input[0])) == 1
             and node.input[0] != network.output
+            and stays_integer(node.output[0])
         ):
             absorbed[before.output[0]] = node.output[0]
     needed = set()
@@ -112,7 +119,7 @@ def tensors_of(network: Network, chosen: Collection[str]) -> tuple[set[str], dic
         if node.output[0] in chosen:
             needed.update(network.computed(node))
             result = absorbed.get(node.output[0], node.output[0])
-            if result != network.output or node.op_type != "Gemm":  # the last one gives float32
+            if stays_integer(result) and (result != network.output or node.op_type != "Gemm"):  # it gives float32
                 needed.add(result)
     return needed, absorbed
 
@@ -121,7 +128,7 @@ def make_scheme(
     network: Network, seen: dict[str, Observed], chosen: Collection[str], ranges: Ranges, style: Style
 ) -> Scheme:
     """The grids for these nodes. ``seen`` holds histograms where ``ranges`` asks for them."""
-    needed, absorbed = tensors_of(network, chosen)
+    needed, absorbed = tensors_of(network, chosen, style)
     leader = {name: name for name in needed}
 
     def first(name: str) -> str:
@@ -131,8 +138,9 @@ def make_scheme(
 
     for node in network.nodes:
         if node.output[0] in chosen and node.op_type in MOVES:
-            for name in network.computed(node):
-                leader[first(name)] = first(absorbed.get(node.output[0], node.output[0]))
+            result = absorbed.get(node.output[0], node.output[0])
+            for name in network.computed(node) if result in needed else []:
+                leader[first(name)] = first(result)
     together: dict[str, list[str]] = defaultdict(list)
     for name in sorted(needed):
         together[first(name)].append(name)

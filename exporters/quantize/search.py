@@ -22,15 +22,16 @@ from exporters.quantize.emit import emit
 from exporters.quantize.equalise import equalise
 from exporters.quantize.grids import Ranges
 from exporters.quantize.journal import Journal
-from exporters.quantize.network import Array, Network
+from exporters.quantize.network import Array, Network, add_biases
 from exporters.quantize.observe import Observed, Progress, count, observe, run
 from exporters.quantize.pictures import Pictures
 from exporters.quantize.profiled import layer_times
 from exporters.quantize.rounding import round_together
 from exporters.quantize.scheme import Style, candidates, make_scheme, tensors_of
 from exporters.quantize.sensitivity import measure_alone, spared_sets
-from exporters.quantize.targets import Target, at_hand
+from exporters.quantize.targets import Target, at_hand, measured_by
 from exporters.quantize.timing import milliseconds
+from runtime.engines import ENGINES
 
 _FRONTS = (0, 1, 2, 3, 5, 6, 8)  # layers with weights that may stay in float before the first integer one
 _SMALL_MAP = 20 * 20  # places; where one more multiplication of HardSwish takes next to no time
@@ -101,6 +102,7 @@ class Search:
     def __init__(self, proto: Any, pictures: Pictures, target: Target, journal: Journal, progress: Progress) -> None:
         self.proto, self.pictures, self.target = proto, pictures, target
         self.journal, self.progress = journal, progress
+        add_biases(proto)
         original = Network(proto)
         self.output, self.style = original.output, target.style
         self.seen = observe(original, pictures, progress)
@@ -113,7 +115,7 @@ class Search:
         front = self._fastest_front(forms[0])
         found: list[Way] = []
         for form in forms:
-            names = tensors_of(form.network, _behind(form.network, front, self.style))[0]
+            names = tensors_of(form.network, _behind(form.network, front, self.style), self.style)[0]
             count(form.network, form.seen, sorted(names), self.few, self.progress)
             found += [self._way(form, front, ranges, frozenset()) for ranges in get_args(Ranges)]
         best, *_ = found = self._timed(found)
@@ -199,7 +201,8 @@ class Search:
         wanted = self.wanted[: len(few)]
         rounded = emit(network, scheme, way.shifts).weights
         errors = measure_alone(network, scheme, rounded, way.form.means, few, wanted, self.journal, self.progress)
-        picture, device = next(self.pictures.batches(1)), self.target.device if at_hand(self.target) else "cpu"
+        # OpenVINO's profile has no layers of ours: onnxruntime's stands in for it.
+        picture, device = next(self.pictures.batches(1)), ENGINES[measured_by(self.target)].device
         before = layer_times(network, self.proto.SerializeToString(), picture, device=device)
         if at_hand(self.target):
             after = layer_times(network, way.proto.SerializeToString(), picture, device=device)
@@ -219,7 +222,7 @@ class Search:
 
     def _milliseconds(self, models: list[bytes]) -> list[float]:
         picture = next(self.pictures.batches(1))
-        return milliseconds(models, picture, device=self.target.device, undisturbed=True)
+        return milliseconds(models, picture, engine=self.target.engine, undisturbed=True)
 
 
 def _forms(proto: Any, seen: dict[str, Observed], pictures: Pictures, style: Style) -> Iterator[Form]:

@@ -22,7 +22,7 @@ from exporters.quantize.journal import Journal
 from exporters.quantize.network import Array, Network
 from exporters.quantize.observe import Progress, run
 from exporters.quantize.pictures import Pictures
-from exporters.quantize.scheme import MOVES, Scheme, tensors_of
+from exporters.quantize.scheme import MOVES, Scheme, Style, tensors_of
 
 _MOST_TIME = 1.6  # of the integer network's; beyond it little is left of what integers are for
 
@@ -31,12 +31,13 @@ _MOST_TIME = 1.6  # of the integer network's; beyond it little is left of what i
 class Alone:
     """Squares of the error of the logits, norm over norm, with one thing rounded: {tensor: }, {layer's output: }."""
 
+    style: Style
     tensors: Mapping[str, float]
     layers: Mapping[str, float]
 
     def together(self, network: Network, chosen: frozenset[str]) -> float:
         """The square of the error with these nodes on integers."""
-        needed, _ = tensors_of(network, chosen)
+        needed, _ = tensors_of(network, chosen, self.style)
         layers = sum(square for name, square in self.layers.items() if name in chosen)
         return layers + sum(square for name, square in self.tensors.items() if name in needed)
 
@@ -73,7 +74,7 @@ def measure_alone(
         squares.append(float(journal.remember(name, partial(_square, network, make, pictures, wanted))["square"]))
     names = [*list(tasks)[:count], *(node.output[0] for node in layers)]
     pairs = list(zip(names, squares, strict=True))
-    return Alone(dict(pairs[:count]), dict(pairs[count:]))
+    return Alone(scheme.style, dict(pairs[:count]), dict(pairs[count:]))
 
 
 def _square(network: Network, make: Callable[[], Any], pictures: Pictures, wanted: Array) -> dict[str, Array]:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import functools
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from exporters.quantize.scheme import Style
-from runtime.engines import why_unavailable
+from runtime.engines import why_not
+from runtime.errors import MissingDependency
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """style: of the integers. device: of ``runtime.engines``, that times are taken on. processors: that they hold for.
+    """style: of the integers. engine: of ``runtime.engines``, that times are taken by. processors: that they hold for.
 
     processors is empty where any will do.
     """
 
     style: Style
-    device: str = "cpu"
+    engine: str = "onnxruntime"
     processors: tuple[str, ...] = ()
 
 
@@ -32,7 +34,9 @@ TARGETS: dict[str, Target] = {
     # signed times signed: the dot product instructions
     "arm64": Target(Style(weight_bits=8, signed=True), processors=("arm64",)),
     # CUDA's and TensorRT's kernels: signed, 0 as the zero point, rectifiers as they are, biases in float
-    "cuda": Target(Style(weight_bits=8, signed=True, symmetric=True), device="cuda"),
+    "cuda": Target(Style(weight_bits=8, signed=True, symmetric=True), engine="cuda"),
+    # as x86-vnni; activation functions become part of its integer kernels where no other integers come between
+    "openvino": Target(Style(weight_bits=8, fused=True), engine="openvino"),
 }
 
 
@@ -48,6 +52,13 @@ def this_machine() -> str:
 @functools.cache
 def at_hand(target: Target) -> bool:
     """Whether times that are taken here are those of the target."""
-    if target.device != "cpu":
-        return why_unavailable(target.device) is None
-    return not target.processors or this_machine() in target.processors
+    if target.processors:
+        return this_machine() in target.processors
+    with suppress(MissingDependency):
+        return why_not(target.engine) is None
+    return False
+
+
+def measured_by(target: Target) -> str:
+    """The engine that a file for the target is measured by here: onnxruntime where its own is not at hand."""
+    return target.engine if at_hand(target) else "onnxruntime"

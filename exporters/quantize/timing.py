@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from runtime.engines import open_session
+from runtime.engines import Runner, open_runner
 from runtime.rest import rest
 
 Array = npt.NDArray[Any]
@@ -24,7 +27,7 @@ def milliseconds(
     models: Sequence[bytes | str],
     picture: Array | Sequence[Array],
     *,
-    device: str = "cpu",
+    engine: str = "onnxruntime",
     budget_s: float = 6.0,
     undisturbed: bool = False,
 ) -> list[float]:
@@ -32,29 +35,47 @@ def milliseconds(
 
     picture: what all of them take, or what each of them does.
     undisturbed: the shortest instead, to choose by: where others take a core now and then, medians change places.
-    device: of ``runtime.engines``.
+    engine: of ``runtime.engines``, in float32 where a model is.
     budget_s: seconds for all of them together; what is slow has fewer turns, at least four.
     """
-    sessions = [open_session(model, device=device) for model in models]
-    pictures = [picture] * len(sessions) if isinstance(picture, np.ndarray) else picture
-    feeds = [{session.get_inputs()[0].name: one} for session, one in zip(sessions, pictures, strict=True)]
-    samples: list[list[float]] = [[] for _ in sessions]
-    start = time.perf_counter()
-    for turn in range(_MOST_TURNS):
-        if turn >= _LEAST_TURNS and time.perf_counter() - start > budget_s:
-            break
-        for session, feed, taken in zip(sessions, feeds, samples, strict=True):
-            taken += _turn(session, feed)
+    with TemporaryDirectory() as folder:
+        runners = [
+            open_runner(_file(model, Path(folder, f"{place}.onnx")), engine=engine)
+            for place, model in enumerate(models)
+        ]
+        pictures = [picture] * len(runners) if isinstance(picture, np.ndarray) else picture
+        runs = [_run(runner, one) for runner, one in zip(runners, pictures, strict=True)]
+        samples: list[list[float]] = [[] for _ in runs]
+        start = time.perf_counter()
+        for turn in range(_MOST_TURNS):
+            if turn >= _LEAST_TURNS and time.perf_counter() - start > budget_s:
+                break
+            for run, taken in zip(runs, samples, strict=True):
+                taken += _turn(run)
+        for runner in runners:
+            runner.close()  # some engines have the file mapped
     return [1000 * float(min(taken) if undisturbed else np.median(taken)) for taken in samples]
 
 
-def _turn(session: Any, feed: dict[str, Array]) -> list[float]:
+def _file(model: bytes | str, unless: Path) -> str:
+    """Where a model lies: a path, or the bytes of one, which are left at ``unless``."""
+    if isinstance(model, str):
+        return model
+    unless.write_bytes(model)
+    return str(unless)
+
+
+def _run(runner: Runner, picture: Array) -> Callable[[], object]:
+    return partial(runner.run, [port.name for port in runner.outputs], {runner.inputs[0].name: picture})
+
+
+def _turn(run: Callable[[], object]) -> list[float]:
     rest()  # the threads of the model before spin on, on this one's cores
     taken = []
     for _ in range(_SETTLE_RUNS):
-        session.run(None, feed)
+        run()
     for _ in range(_RUNS):
         start = time.perf_counter()
-        session.run(None, feed)
+        run()
         taken.append(time.perf_counter() - start)
     return taken

@@ -61,7 +61,7 @@ def test_float_weights_and_fine_grids_cost_nothing() -> None:
 def test_what_hurts_most_for_its_time_goes_first() -> None:
     network, _, chosen, _, _ = parts()
     tensors = dict.fromkeys(("stem.act", "dw.act", "left.act"), 1e-6) | {"head.act": 1.0}
-    errors = Alone(tensors, {"logits": 1e-6, "left": 1e-3})
+    errors = Alone(Style(), tensors, {"logits": 1e-6, "left": 1e-3})
     saves = dict.fromkeys(chosen, 0.01)
     (share, first), *rest = spared_sets(network, chosen, errors, saves, 1.0)
     makers_and_readers = {"head", "mean"}
