@@ -21,6 +21,11 @@ from runtime.errors import InvalidInput, OutputNotWritable
 from runtime.files import sha256
 from zoo.result_forms import LINES, Form, Row, import_parquet, read_parquet, write_parquet
 
+try:
+    import fcntl
+except ImportError:  # Windows, where two runs on one file are the user's care
+    fcntl = None  # type: ignore[assignment]
+
 SUFFIXES = (*LINES, ".parquet")
 _PART = ".part"
 
@@ -87,8 +92,8 @@ def check(path: Path) -> None:
 def opened(path: Path, asked: Asked, images: Sequence[str]) -> Iterator[Results]:
     """The file, ready for the pictures that it does not answer for. Of those, rows that said why are taken out.
 
-    Raises InvalidInput for a file that is not of `zoo predict`, of another model or of other options, and
-    OutputNotWritable.
+    Raises InvalidInput for a file that is not of `zoo predict`, of another model or of other options, or that another
+    run is writing, and OutputNotWritable.
     """
     parquet = path.suffix.lower() == ".parquet"
     lines, form = (
@@ -96,25 +101,36 @@ def opened(path: Path, asked: Asked, images: Sequence[str]) -> Iterator[Results]
     )
     if parquet and path.exists() and not lines.exists():
         _unpack(path, lines, asked)
-    answered = _resume(lines, form, asked, {key(image) for image in images})
-    before = lines.stat().st_size
-    with _written(lines):
-        file = FileIO(lines, "ab")  # no buffer: a row is there when it was written
-    with file:
+    with _alone(lines):
+        answered = _resume(lines, form, asked, {key(image) for image in images})
+    with _alone(lines) as file:  # it may be another one now, put in the first one's place
+        before = lines.stat().st_size
         yield Results(file, form, asked, answered, lines)
-    if parquet:
-        if lines.stat().st_size != before or not path.exists():
+        if parquet and (lines.stat().st_size != before or not path.exists()):
             _pack(lines, path, asked)
+    if parquet:
         lines.unlink()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[FileIO]:
+    """The file, open to append to, while no other run has it. It is created where it is missing."""
+    with _written(path):
+        file = FileIO(path, "ab")  # no buffer: a row is there when it was written
+    with file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InvalidInput(f"{path}: another run is writing it: wait for it, or give another --out") from error
+            except OSError:  # a file system without locks
+                pass
+        yield file
 
 
 def _resume(path: Path, form: Form, asked: Asked, wanted: set[str]) -> frozenset[str]:
     """The pictures that the file answers for. It is left with whole rows, and none for a picture to be tried again."""
     head = form.header(asked.ranks)
-    if not path.exists():
-        with _written(path):
-            path.write_bytes(head)
-        return frozenset()
     answered, again, size = set[str](), set[int](), 0
     with _written(path), path.open("rb") as file:
         for number, line in enumerate(file, 1):

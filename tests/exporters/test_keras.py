@@ -119,11 +119,10 @@ def test_exports_in_fresh_processes_are_identical(tmp_path: Path) -> None:
     one = "assert main(['export', 'lenet5', '--source', 'keras', '-o', {!r}]) == 0; ".format
     options = "'--weights', 'none', '--input-size', '64x64', '-o', 'other.onnx'"
     other = f"assert main(['export', 'mobilenet_v1', {options}]) == 0; "
-    fresh(tmp_path, one("a.onnx"))
-    fresh(tmp_path, one("b.onnx") + other)
-    fresh(tmp_path, other.replace("other.onnx", "again.onnx") + one("c.onnx") + one("d.onnx"))
-    contents = {name: (tmp_path / f"{name}.onnx").read_bytes() for name in ("a", "b", "c", "d", "other", "again")}
-    assert len({contents[name] for name in "abcd"}) == 1
+    fresh(tmp_path, one("a.onnx") + other)
+    fresh(tmp_path, other.replace("other.onnx", "again.onnx") + one("b.onnx") + one("c.onnx"))
+    contents = {name: (tmp_path / f"{name}.onnx").read_bytes() for name in ("a", "b", "c", "other", "again")}
+    assert len({contents[name] for name in "abc"}) == 1
     assert contents["other"] == contents["again"] != contents["a"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,17 @@ def test_a_torn_last_line_is_dropped_wherever_it_was_torn(tmp_path: Path, suffix
         missing = [image for image, end in zip(images, ends, strict=True) if end > length]
         assert write(path, images) == missing
         assert path.read_bytes() == whole
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+def test_two_runs_do_not_write_one_file(path: Path) -> None:
+    with opened(path, ASKED, ["a", "b"]) as first:
+        first.add("a", answer())
+        with pytest.raises(InvalidInput, match="another run is writing it"), opened(path, ASKED, ["b"]):
+            raise AssertionError
+        first.add("b", answer())
+    assert [row["image"] for row in read(path)] == ["a", "b"]
+    assert write(path, ["b", "c"]) == ["c"]
 
 
 def test_another_model_or_other_options_are_refused(path: Path) -> None:
