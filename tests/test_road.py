@@ -50,6 +50,15 @@ SIZES = {
     "lenet5": (28, 28), "inception_v3": (96, 96), "xception": (80, 80),
 }  # fmt: skip
 
+# What Keras' own networks become: the operators of each family, none of them left over from the conversion.
+KERAS_OPERATORS = {
+    "mobilenet_v3_small": "Add Conv GlobalAveragePool HardSigmoid HardSwish Mul Relu Reshape",
+    "efficientnet_v2_b0": "Add Conv Div Flatten Gemm GlobalAveragePool Mul Sigmoid Sub",
+    "convnext_tiny": "Add Conv Div Erf Flatten Gemm GlobalAveragePool LayerNormalization MatMul Mul Sub Transpose",
+    "resnet50_v2": "Add Conv Flatten Gemm GlobalAveragePool MaxPool Mul Pad Relu",
+    "nasnet_mobile": "Add AveragePool Concat Conv Flatten Gemm GlobalAveragePool MaxPool Mul Pad Relu Slice",
+}
+
 # Layer normalisation and attention work along the channels, which NCHW has to turn to the end for them.
 CHANNELS_LAST_INSIDE = {"convnext_tiny", "swin_t", "swin_v2_t"}
 
@@ -73,6 +82,11 @@ def test_every_family_exports(zoo: Zoo, tmp_path: Path, name: str, framework: st
     onnx.checker.check_model(model, full_check=True)
     operators = {node.op_type for node in model.graph.node}
     assert not {"BatchNormalization", "Identity", "Constant", "Dropout"} & operators
+    if framework == "keras" and name in KERAS_OPERATORS:
+        assert " ".join(sorted(operators)) == KERAS_OPERATORS[name]
+        if name == "convnext_tiny":  # every one of them where Keras has it, and no more turns than that takes
+            kinds = [node.op_type for node in model.graph.node]
+            assert (kinds.count("LayerNormalization"), kinds.count("Transpose")) == (23, 41)
     assert "Transpose" not in operators or name in CHANNELS_LAST_INSIDE or name.startswith("shufflenet")
     assert [value.name for value in model.graph.input] == ["input"]
     assert [value.name for value in model.graph.output] == ["logits"]

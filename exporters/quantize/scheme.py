@@ -75,7 +75,11 @@ def candidates(network: Network, style: Style) -> set[str]:
 
     What stands there (pooling, the last reshape) is small, and rounding it would go into the answer unmended.
     """
-    found = {node.output[0] for node in network.nodes if node.op_type in style.operators and _is_integer(network, node)}
+    found = {
+        node.output[0]
+        for node in network.nodes
+        if node.op_type in style.operators and _is_integer(network, node) and not _keeps_float(network, node, style)
+    }
     tensor = network.output
     while (node := network.maker(tensor)) is not None and not network.weighted(node):
         found.discard(node.output[0])
@@ -94,6 +98,15 @@ def _is_integer(network: Network, node: Any) -> bool:
     if node.op_type == "AveragePool" and attribute(node, "ceil_mode", 0):
         return False
     return bool(network.computed(node))
+
+
+def _keeps_float(network: Network, node: Any, style: Style) -> bool:
+    """Whether a node would only take a tensor from the float kernel that it goes to anyway.
+
+    Squeeze-and-excitation pools what it then multiplies: rounded for the pooling's sake, the product took longer.
+    """
+    squeezes = node.op_type == "GlobalAveragePool" and len(network.readers(node.input[0])) > 1
+    return style.fused and squeezes
 
 
 def tensors_of(network: Network, chosen: Collection[str], style: Style) -> tuple[set[str], dict[str, str]]:

@@ -19,7 +19,7 @@ pytest.importorskip("tensorflow")
 
 SHAPE = (3, 16, 12)
 PIXELS = np.random.default_rng(0).uniform(-1, 1, size=(3, *SHAPE)).astype(np.float32)
-SMALL, DEEP = 2e-6, 2e-5
+SMALL = 2e-6
 """Largest difference, of the largest logit: float32 sums in another order, through 5 layers or through hundreds."""
 TF2ONNX = f"tf2onnx {package_version('tf2onnx')}"
 
@@ -195,31 +195,3 @@ def test_an_operator_that_onnx_does_not_have_is_named(keras: Any) -> None:
     proto = prepare(small(keras, Inverse()), SHAPE).convert(18, None)
     with pytest.raises(ExportFailed, match="Erfinv"):
         clean(proto, opset=18, batch=None)
-
-
-# ---- Keras' own networks: the smallest of each family, at the smallest size that keeps its structure
-
-FAMILIES = {
-    "MobileNetV3Small": (32, "Add Conv GlobalAveragePool HardSigmoid HardSwish Mul Relu Reshape"),
-    "EfficientNetV2B0": (32, "Add Conv Div Flatten Gemm GlobalAveragePool Mul Sigmoid Sub"),
-    "ConvNeXtTiny": (
-        32,
-        "Add Conv Div Erf Flatten Gemm GlobalAveragePool LayerNormalization MatMul Mul Sub Transpose",
-    ),
-    "ResNet50V2": (32, "Add Conv Flatten Gemm GlobalAveragePool MaxPool Mul Pad Relu"),
-    "NASNetMobile": (32, "Add AveragePool Concat Conv Flatten Gemm GlobalAveragePool MaxPool Mul Pad Relu Slice"),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
-def test_families(name: str, keras: Any) -> None:
-    size, expected = FAMILIES[name]
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(0)
-    build = getattr(keras.applications, name)
-    model = build(weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None)
-    result = converted(model, shape=(3, size, size), tolerance=DEEP)
-    assert " ".join(sorted(operators(result))) == expected
-    if name == "ConvNeXtTiny":
-        assert (operators(result)["LayerNormalization"], operators(result)["Transpose"]) == (23, 41)

@@ -46,6 +46,7 @@ def kinds_behind(proto: Any, name: str) -> list[str]:
 def test_an_activation_stands_between_a_convolution_and_its_grid() -> None:
     made = quantized(mobile())
     assert kinds_behind(made, "expand")[:3] == ["HardSwish", "QuantizeLinear", "DequantizeLinear"]
+    assert sorted(node.op_type for node in made.graph.node if "dw2.act" in node.input) == ["GlobalAveragePool", "Mul"]
     assert kinds_behind(made, "excite")[:3] == ["HardSigmoid", "Mul", "QuantizeLinear"]
     # A rectifier is the end of the range, and what integers take of each other stays on them.
     assert "stem.act" in [name for node in made.graph.node for name in node.output]
