@@ -26,7 +26,7 @@ from PIL import Image
 
 from benchmarks.label_roads import MODEL, ROADS, ROW
 from benchmarks.peer_files import require
-from benchmarks.peer_runners import bind
+from benchmarks.peer_runners import TOLERANCE, bind
 from exporters.source import sample_files
 from runtime.machine import usable_cores
 from runtime.rest import rest
@@ -65,12 +65,15 @@ def enlarged(photo: Image.Image, size: tuple[int, int], grain: float) -> bytes:
 
 def compare(folder: Path, threads: int, budget_s: float, only: str = "") -> list[dict[str, Any]]:
     """A row for each size of picture and each road."""
-    if problem := require(MODEL, ROW, folder, None):
-        raise SystemExit(f"file_to_label.py: error: {problem}")
+    for name in (MODEL, "int8.onnx", "openvino.onnx"):
+        if problem := require(name, ROW, folder, None):
+            raise SystemExit(f"file_to_label.py: error: {problem}")
     with Image.open(sample_files("photos")[0]) as photo:
         for name, (size, grain) in CAMERA.items():
             (folder / f"{name}.jpg").write_bytes(enlarged(photo, size, grain))
-    remember(folder / MODEL, tune(folder / MODEL, threads=threads, tolerance=0.05, budget_s=budget_s))
+    pictures = sample_files("photos")
+    record = tune(folder / MODEL, pictures=pictures, threads=threads, tolerance=TOLERANCE, budget_s=budget_s)
+    remember(folder / MODEL, record)
     rows = []
     with ExitStack() as stack:
         children, problems = {}, {}
