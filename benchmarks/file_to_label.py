@@ -57,9 +57,10 @@ ROUNDS = 8
 def enlarged(photo: Image.Image, size: tuple[int, int], grain: float) -> bytes:
     """A photo as a camera of that resolution might have written it: stretched, with grain, as a JPEG."""
     big = np.asarray(photo.convert("RGB").resize(size, Image.Resampling.BICUBIC), np.float32)
-    noise = np.random.default_rng(0).normal(0, grain, big.shape[:2])[..., None]
+    if grain:
+        big += np.random.default_rng(0).normal(0, grain, big.shape[:2]).astype(np.float32)[..., None]
     stream = BytesIO()
-    Image.fromarray((big + noise).clip(0, 255).astype(np.uint8)).save(stream, "JPEG", quality=QUALITY)
+    Image.fromarray(big.clip(0, 255).astype(np.uint8)).save(stream, "JPEG", quality=QUALITY)
     return stream.getvalue()
 
 
