@@ -3,8 +3,8 @@
 libjpeg's reduced pictures are those averages. Resizing one again would blur: its pixels are blocks, not points. What
 the resize of the whole picture would have given is estimated instead, by the linear estimate of the least squared
 error where pixels correlate as in the first-order Markov model of photos, exp(-distance / LENGTH) along each axis
-(A. K. Jain, Fundamentals of Digital Image Processing, 1989, chapters 2.9 and 8.11). On photos enlarged to a camera's
-size that is nearer to the whole picture's by a third to a half, on sharp small ones by a tenth (tests/runtime).
+(A. K. Jain, Fundamentals of Digital Image Processing, 1989). On photos enlarged to a camera's size that is nearer to
+the whole picture's by a third to a half, on sharp small ones by a tenth (tests/runtime).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ LENGTH = 100.0
 
 _REACH = 2  # blocks beyond the resize's own, that tell of what lies inside these
 _BAND = 16  # outputs that are computed together: each needs few blocks, and a dense product of all would be wasted
+_AT_ONCE = 2**22  # products of a pixel's share with a block, of which a very long picture has more than memory holds
 _ONE_THREAD = 2**18  # multiplications of a product, above which OpenBLAS (interface/gemm.c) takes more threads
 
 
@@ -129,7 +130,10 @@ def _estimate(full: int, block: int, to: int, interpolation: str) -> tuple[Array
     furthest = (count + _REACH + 1) * block + taps.shape[1]
     pixel = np.exp(-np.abs(np.arange(-furthest, furthest + 1)[:, None] - inside) / LENGTH).mean(axis=1)
     places = (starts[:, None] + np.arange(count)) * block  # (to, count)
-    wanted = (shares[:, :, None] * pixel[furthest + taps[:, :, None] - places[:, None, :]]).sum(axis=1)
+    parts = np.array_split(np.arange(to), -(-to * taps.shape[1] * count // _AT_ONCE))
+    wanted = np.concatenate(
+        [np.einsum("ot,otb->ob", shares[o], pixel[furthest + taps[o, :, None] - places[o, None, :]]) for o in parts]
+    )
     steps = block * np.subtract.outer(np.arange(count), np.arange(count))
     averages = pixel[furthest + steps[..., None] + inside].mean(axis=-1)
     weights = np.linalg.solve(averages, wanted.T).T

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,16 @@ def test_on_photos_it_is_nearer_than_to_resize_again(
         errors.append([np.abs(told - exact).mean(), np.abs(again - exact).mean()])
     ours, resized = np.mean(errors, axis=0)
     assert ours < share * resized
+
+
+def test_a_very_long_side_takes_little_memory() -> None:
+    tracemalloc.start()
+    try:
+        found = matrix(65_000, 8, 224, "lanczos")
+        assert tracemalloc.get_traced_memory()[1] < 200e6
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
 
 
 def test_the_margin_is_left_out() -> None:
