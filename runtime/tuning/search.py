@@ -148,8 +148,8 @@ def _load_average() -> float:
 def family(path: Path) -> list[Path]:
     """The float32 file first, then what was made from it and lies beside it; at least ``path`` itself."""
     check_file(path)
-    told = _told(path)
-    near = {file: found for file in sorted(path.parent.glob("*.onnx")) if (found := _told(file)) is not None}
+    told = told_by(path)
+    near = {file: found for file in sorted(path.parent.glob("*.onnx")) if (found := told_by(file)) is not None}
     origin, digest = path, sha256(path)
     if told is not None and told.quantization is not None:
         digest = told.quantization.float_sha256
@@ -159,7 +159,7 @@ def family(path: Path) -> list[Path]:
     return list(dict.fromkeys([origin, path, *made]))
 
 
-def _told(path: Path) -> Metadata | None:
+def told_by(path: Path) -> Metadata | None:
     """What a file says of itself; None for one that says nothing, or that cannot be read."""
     with suppress(EdgeZooError, OSError, ValueError, IndexError):
         return Metadata.from_props(properties(path)[0])

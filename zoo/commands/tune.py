@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,23 @@ def run(args: argparse.Namespace) -> int:
             f"noisy: load average {record.asked['load']:.1f} before it began: other programs were at work, tune again"
         )
     print(f'zoo.load("{args.file}", engine="auto") runs {record.chosen}')
+    for target in untried(args.file, record):
+        print(f"zoo: note: no int8 file for {target} was there to try: zoo quantize --target {target}", file=sys.stderr)
     return 0
+
+
+def untried(file: Path, record: Record) -> list[str]:
+    """Targets of `zoo quantize` whose engine ran int8 files here, but none that was made for it."""
+    from exporters.quantize.targets import TARGETS
+    from runtime.tuning.search import told_by
+
+    ran = {trial.setting for trial in record.trials if trial.error is not None}
+    made = {
+        name: told.quantization for name in {setting.file for setting in ran} if (told := told_by(file.with_name(name)))
+    }
+    targets = {found.target for found in made.values() if found and found.precision == "int8"}
+    engines = {setting.engine for setting in ran} - {"onnxruntime"}
+    return [name for name, row in TARGETS.items() if targets and row.engine in engines and name not in targets]
 
 
 def remembered(file: Path) -> Record:

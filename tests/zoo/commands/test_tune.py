@@ -6,13 +6,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from runtime.engines import ENGINES
 from runtime.errors import InvalidInput
+from runtime.tuning.record import Setting, Trial
 from tests.conftest import Outcome
-from zoo.commands.tune import seconds
+from zoo.commands.tune import seconds, untried
 
 Zoo = Callable[..., Outcome]
 
@@ -36,6 +39,20 @@ def test_it_says_what_it_found_and_remembers(zoo: Zoo, tuned: Path) -> None:
     assert "scores within 0.01" in shown.out and "chosen" in shown.out
     assert f'zoo.load("{tuned}", engine="auto") runs {tuned.name}: {record["chosen"]["engine"]}' in shown.out
     assert shown.out.count("tensorrt") == 1 or "times the time" in shown.out, "one line for what cannot be used"
+
+
+@pytest.mark.parametrize(("made_for", "missing"), [((), []), (("x86-vnni",), ["openvino"]), (("x86", "openvino"), [])])
+def test_what_was_not_there_to_try_is_said(
+    tuned: Path, monkeypatch: pytest.MonkeyPatch, made_for: tuple[str, ...], missing: list[str]
+) -> None:
+    def told_by(path: Path) -> Any:
+        target = path.stem if path.stem in made_for else None
+        return SimpleNamespace(quantization=target and SimpleNamespace(target=target, precision="int8"))
+
+    monkeypatch.setattr("runtime.tuning.search.told_by", told_by)
+    settings = [Setting(f"{name}.onnx", engine, "fp32", 1) for name in ("float", *made_for) for engine in ENGINES]
+    trials = [Trial(one, error=0.0 if ENGINES[one.engine].device == "cpu" else None) for one in settings]
+    assert untried(tuned, SimpleNamespace(trials=trials)) == missing  # type: ignore[arg-type]
 
 
 def test_other_commands_take_it(zoo: Zoo, tuned: Path, root: Path) -> None:
