@@ -15,6 +15,7 @@ import datetime
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from io import BytesIO
@@ -64,22 +65,24 @@ def enlarged(photo: Image.Image, size: tuple[int, int], grain: float) -> bytes:
     return stream.getvalue()
 
 
-def compare(folder: Path, threads: int, budget_s: float, only: str = "") -> list[dict[str, Any]]:
+def compare(folder: Path, threads: int, budget_s: float, roads: Sequence[str]) -> list[dict[str, Any]]:
     """A row for each size of picture and each road."""
-    for name in (MODEL, "int8.onnx", "openvino.onnx"):
+    tuned = any("tuned" in road for road in roads)
+    for name in (MODEL, "int8.onnx", "openvino.onnx") if tuned else [MODEL]:
         if problem := require(name, ROW, folder, None):
             raise SystemExit(f"file_to_label.py: error: {problem}")
     with Image.open(sample_files("photos")[0]) as photo:
         for name, (size, grain) in CAMERA.items():
             (folder / f"{name}.jpg").write_bytes(enlarged(photo, size, grain))
-    pictures = sample_files("photos")
-    record = tune(folder / MODEL, pictures=pictures, threads=threads, tolerance=TOLERANCE, budget_s=budget_s)
-    remember(folder / MODEL, record)
+    if tuned:
+        pictures = sample_files("photos")
+        record = tune(folder / MODEL, pictures=pictures, threads=threads, tolerance=TOLERANCE, budget_s=budget_s)
+        remember(folder / MODEL, record)
     rows = []
     with ExitStack() as stack:
         children, problems = {}, {}
-        for road in (name for name in ROADS if name.startswith(only)):
-            arguments = ("benchmarks.file_to_label", "--road", road, "--files", str(folder), "--threads", str(threads))
+        for road in roads:
+            arguments = ("benchmarks.file_to_label", "--serve", road, "--files", str(folder), "--threads", str(threads))
             child = stack.enter_context(Child(*arguments, environment={"OMP_NUM_THREADS": str(threads)}))
             told = child.answer()
             if "problem" in told:
@@ -165,11 +168,11 @@ def main() -> int:
     parser.add_argument("--model", type=Path, metavar="FILE", help="with --agreement: a trained mobilenet_v2")
     parser.add_argument("--limit", type=int, metavar="N", help="with --agreement: the first photos")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--only", default="", metavar="NAME", help="roads whose name begins so (default: all)")
-    parser.add_argument("--road", choices=ROADS, help=argparse.SUPPRESS)
+    parser.add_argument("--road", action="append", choices=ROADS, help="these alone (default: all)")
+    parser.add_argument("--serve", choices=ROADS, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.road:
-        return serve_road(args.road, args.files, args.threads)
+    if args.serve:
+        return serve_road(args.serve, args.files, args.threads)
     watch = Watch([], args.threads)
     record = json.loads(args.json.read_text(encoding="utf-8")) if args.json and args.json.is_file() else {}
     if args.agreement:
@@ -179,7 +182,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as scratch:
             folder = args.files or Path(scratch)
             folder.mkdir(parents=True, exist_ok=True)
-            record["rows"] = rows = compare(folder, args.threads, args.budget, args.only)
+            record["rows"] = rows = compare(folder, args.threads, args.budget, args.road or list(ROADS))
         shown = [row for row in rows if row.get("ms")]
         lines = [(r["picture"], r["road"], f"{r['ms']:.2f}", f"{r['low']:.2f} to {r['high']:.2f}") for r in shown]
         print_table("from file to label", ("picture", "road", "ms", "95 % interval"), lines, right={"ms"})

@@ -96,7 +96,8 @@ def main() -> int:
             raise SystemExit(f"first_answer.py: error: {problem}")
         with Image.open(sample_files("photos")[0]) as photo:
             (folder / "photo.jpg").write_bytes(enlarged(photo, PICTURE, GRAIN))
-        remember(folder / MODEL, tune(folder / MODEL, tolerance=0.05, budget_s=8))
+        if any("tuned" in road for road in roads):
+            remember(folder / MODEL, tune(folder / MODEL, tolerance=0.05, budget_s=8))
         for _ in track(range(args.rounds + 1), what="starting", total=args.rounds + 1):
             for road in roads:
                 argv = [sys.executable, "-c", ROADS[road], str(folder / MODEL), str(folder / "photo.jpg")]

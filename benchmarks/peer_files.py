@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +103,14 @@ def _ours(target: str) -> Make:
     return make
 
 
-def _tuning(row: str, folder: Path, output: Path, data: Path | None) -> None:
+def _tuning(row: str, folder: Path, output: Path, data: Path | None, *, seconds: float = TUNING_S) -> None:
     """What `zoo tune torch.onnx --tolerance` finds, on the cores that this process has; beside the file itself."""
     from benchmarks.peer_runners import TOLERANCE
     from runtime.tuning.record import remember
     from runtime.tuning.search import tune
 
     file = folder / "torch.onnx"
-    remember(file, tune(file, pictures=_photos(row, data)[:CALIBRATION], tolerance=TOLERANCE, budget_s=TUNING_S))
+    remember(file, tune(file, pictures=_photos(row, data)[:CALIBRATION], tolerance=TOLERANCE, budget_s=seconds))
 
 
 def _stock(row: str, folder: Path, output: Path, data: Path | None) -> None:
@@ -185,16 +186,15 @@ FILES: dict[str, Make] = {
 }
 
 
-def require(name: str, row: str, folder: Path, data: Path | None) -> str | None:
+def require(name: str, row: str, folder: Path, data: Path | None, *, tuning_s: float = TUNING_S) -> str | None:
     """Make FOLDER/name where it is missing; why that was not possible, in one line."""
     if (folder / name).is_file():
         return None
     argv = [sys.executable, "-m", "benchmarks.peer_files", name, row, str(folder)]
     root = str(Path(__file__).parent.parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])}
-    done = subprocess.run(
-        argv + (["--data", str(data)] if data else []), capture_output=True, text=True, env=environment
-    )
+    argv += ["--tuning", str(tuning_s), *(["--data", str(data)] if data else [])]
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment)
     if done.returncode == 0 and (folder / name).is_file():
         return None
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
@@ -208,9 +208,11 @@ def main() -> int:
     parser.add_argument("row", metavar="ROW")
     parser.add_argument("folder", metavar="FOLDER", type=Path)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--tuning", type=float, default=TUNING_S)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix=".part.", dir=args.folder) as scratch:
-        FILES[args.name](args.row, args.folder, Path(scratch, args.name), args.data)
+        make = partial(_tuning, seconds=args.tuning) if FILES[args.name] is _tuning else FILES[args.name]
+        make(args.row, args.folder, Path(scratch, args.name), args.data)
         for made in sorted(Path(scratch).iterdir()):  # ncnn.bin before ncnn.param, which says that both are there
             made.rename(args.folder / made.name)
     return 0

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peer_files import CALIBRATION, require
+from benchmarks.peer_files import CALIBRATION, TUNING_S, require
 from benchmarks.peer_runners import OURS, PEERS, Peer, bind
 from benchmarks.peer_runners import TOLERANCE as ALLOWED
 from benchmarks.peer_table import END, START, markdown, of_row
@@ -80,7 +80,14 @@ def missing(name: str, peer: Peer, row: str) -> str | None:
 
 
 def compare(
-    row: str, peers: Mapping[str, Peer], folder: Path, *, threads: int, budget_s: float, data: Path | None
+    row: str,
+    peers: Mapping[str, Peer],
+    folder: Path,
+    *,
+    threads: int,
+    budget_s: float,
+    data: Path | None,
+    tuning_s: float = TUNING_S,
 ) -> dict[str, Any]:
     """One row of the record. folder: where the row's files are, or will be made."""
     entries: dict[str, Entry] = {
@@ -88,7 +95,7 @@ def compare(
     }
     for name, peer in peers.items():
         for file in peer.files:
-            entries[name]["skipped"] = entries[name]["skipped"] or require(file, row, folder, data)
+            entries[name]["skipped"] = entries[name]["skipped"] or require(file, row, folder, data, tuning_s=tuning_s)
     open_for = {name: peer for name, peer in peers.items() if not entries[name]["skipped"]}
     references = {
         source: reference(row, folder, source) for source in sorted({peer.source for peer in open_for.values()})
@@ -235,6 +242,9 @@ def main() -> int:
     parser.add_argument(
         "--files", type=Path, metavar="DIR", help="keep the files that are compared, and use them again"
     )
+    parser.add_argument(
+        "--tuning", type=float, default=TUNING_S, metavar="S", help=f"seconds of `zoo tune` (default: {TUNING_S:g})"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to keep the record, row after row")
     parser.add_argument("--table", action="store_true", help="print the README's table from the record, and stop")
     args = parser.parse_args()
@@ -266,7 +276,15 @@ def _run(args: argparse.Namespace) -> int:
         for name in track(rows, what="comparing", total=len(rows)):
             folder = (args.files or Path(scratch)) / name
             folder.mkdir(parents=True, exist_ok=True)
-            found = compare(name, peers, folder, threads=args.threads, budget_s=args.budget, data=args.data)
+            found = compare(
+                name,
+                peers,
+                folder,
+                threads=args.threads,
+                budget_s=args.budget,
+                data=args.data,
+                tuning_s=args.tuning,
+            )
             watch.probe()
             found |= {"settings": settings, "noise": watch.reasons([])}
             columns, lines = of_row(found)

@@ -26,11 +26,11 @@ SHORTER = {
     "benchmarks/catalogue.py": " lenet5 --again",
     "benchmarks/int8.py": " lenet5 --limit 200",
     "benchmarks/gradients.py": " squeezenet1_1 --budget 1",
-    "benchmarks/file_to_label.py": " --budget 0.1 --only edgezoo",
+    "benchmarks/file_to_label.py": " --budget 0.1 --road edgezoo",
     "benchmarks/first_answer.py": " --rounds 1 --road edgezoo",
     "benchmarks/throughput.py": " --limit 20 --rounds 1",
     "benchmarks/soak.py": " --count 1500",
-    "benchmarks/peers.py --threads": " squeezenet1_1 --peer openvino --budget 0.2",
+    "benchmarks/peers.py --threads": " squeezenet1_1 --peer openvino --budget 0.2 --tuning 1",
 }
 # The same for commands of ours: the whole command, and what is added to it.
 SHORTER_COMMANDS = {"zoo bench": ["lenet5", "--budget", "0.5", "--rounds", "2"]}
