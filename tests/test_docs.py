@@ -33,7 +33,11 @@ SHORTER = {
     "benchmarks/peers.py --threads": " squeezenet1_1 --peer openvino --budget 0.2 --tuning 1",
 }
 # The same for commands of ours: the whole command, and what is added to it.
-SHORTER_COMMANDS = {"zoo bench": ["lenet5", "--budget", "0.5", "--rounds", "2"]}
+SHORTER_COMMANDS = {
+    "zoo bench": ["lenet5", "--budget", "0.5", "--rounds", "2"],
+    "zoo bench lenet5 mobilenet_v2.onnx --precision fp32 int8 --batch 1 2 --budget 1 -o before.json --html bench.html "
+    "--png charts": ["--budget", "0.3", "--rounds", "2"],
+}
 
 
 def blocks(text: str, language: str) -> list[str]:
