@@ -73,10 +73,8 @@ def untried(file: Path, record: Record) -> list[str]:
     from runtime.tuning.search import told_by
 
     ran = {trial.setting for trial in record.trials if trial.error is not None}
-    made = {
-        name: told.quantization for name in {setting.file for setting in ran} if (told := told_by(file.with_name(name)))
-    }
-    targets = {found.target for found in made.values() if found and found.precision == "int8"}
+    made = [told.quantization for name in {one.file for one in ran} if (told := told_by(file.with_name(name)))]
+    targets = {found.target for found in made if found and found.precision == "int8"}
     engines = {setting.engine for setting in ran} - {"onnxruntime"}
     return [name for name, row in TARGETS.items() if targets and row.engine in engines and name not in targets]
 
