@@ -17,9 +17,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from runtime.errors import EdgeZooError, ImageTooLarge, InvalidImage, InvalidInput
-from runtime.jpeg import reduce
+from runtime.jpeg import resized
 from runtime.metadata import Color, Preprocess
-from runtime.shrink import KERNELS, shrink
 from runtime.upright import SIDEWAYS, UPRIGHT, coloured, orientation, turned
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def preprocess(source: ImageSource, rule: Preprocess) -> npt.NDArray[Any]:
     would exceed MAX_PIXELS (1 x 30000 whose shorter side becomes 256: 7,680,000 rows).
     """
     name = describe_source(source)
-    return _normalise(_crop(_resize(decode(source, rule.color), rule.resize, rule, name), rule), rule)
+    return _normalise(np.asarray(_crop(_resize(decode(source, rule.color), rule.resize, rule, name), rule)), rule)
 
 
 def preprocess_fast(source: ImageSource, rule: Preprocess) -> tuple[npt.NDArray[Any], bool]:
@@ -70,8 +69,10 @@ def preprocess_fast(source: ImageSource, rule: Preprocess) -> tuple[npt.NDArray[
     (``runtime.jpeg``); it can then be read again exactly.
     """
     name = describe_source(source)
-    picture, resized = _decode(source, rule.color, name, None if _read_once(source) else rule)
-    return _normalise(_crop(picture if resized else _resize(picture, rule.resize, rule, name), rule), rule), resized
+    picture = _decode(source, rule.color, name, None if _read_once(source) else rule)
+    if isinstance(picture, np.ndarray):
+        return _normalise(picture, rule), True
+    return _normalise(np.asarray(_crop(_resize(picture, rule.resize, rule, name), rule)), rule), False
 
 
 def preprocess_whole(source: ImageSource, rule: Preprocess, *, shorter: int | None = None) -> npt.NDArray[Any]:
@@ -85,7 +86,7 @@ def preprocess_whole(source: ImageSource, rule: Preprocess, *, shorter: int | No
     picture = decode(source, rule.color)
     if shorter is not None:
         picture = _resize(picture, shorter, rule, describe_source(source))
-    return _normalise(picture, rule)
+    return _normalise(np.asarray(picture), rule)
 
 
 def decode(source: ImageSource, color: Color = "RGB") -> Image.Image:
@@ -103,27 +104,29 @@ def decode(source: ImageSource, color: Color = "RGB") -> Image.Image:
     """
     if color not in get_args(Color):
         raise InvalidInput(f"color {color!r}: choose one of {', '.join(get_args(Color))}")
-    return _decode(source, color, describe_source(source))[0]
+    return cast("Image.Image", _decode(source, color, describe_source(source)))
 
 
-def _decode(source: ImageSource, color: Color, name: str, fit: Preprocess | None = None) -> tuple[Image.Image, bool]:
-    """The picture, and whether it is already resized by the rule ``fit``, as the fast road does where it can."""
+def _decode(
+    source: ImageSource, color: Color, name: str, fit: Preprocess | None = None
+) -> Image.Image | npt.NDArray[np.uint8]:
+    """The picture; its pixels where they are already resized and cropped by the rule ``fit``: on the fast road."""
     with _errors_about(name):
         if isinstance(source, Image.Image):
             _check_size(*source.size, name)
             with _SHARED_PICTURE:
                 source.load()
                 orientation(source)  # kept by Pillow from here on
-            return _upright(source, color, name), False
+            return _upright(source, color, name)
         if isinstance(source, np.ndarray):
-            return _upright(_from_array(source, name), color, name), False
+            return _upright(_from_array(source, name), color, name)
         with _opened(source, name) as file:
             if not file.read(1):
                 raise InvalidImage(f"{name}: empty, 0 bytes")
             # A file object, not its path: Pillow would map the file into memory and crash if it shrinks.
             image = Image.open(file, formats=_FORMATS)
-            small = _resized_at_once(image, color, fit, name) if fit else None
-            return (_upright(image, color, name), False) if small is None else (small, True)
+            small = _resized_at_once(image, file, color, fit, name) if fit else None
+            return _upright(image, color, name) if small is None else small
 
 
 def describe_source(source: ImageSource) -> str:
@@ -221,29 +224,32 @@ def _upright(image: Image.Image, color: Color, name: str) -> Image.Image:
     return turned(coloured(image, color, name), turn)
 
 
-def _resized_at_once(image: Image.Image, color: Color, rule: Preprocess, name: str) -> Image.Image | None:
-    """An opened JPEG, decoded to little more than it is resized to, resized, then set upright; None for others."""
+def _resized_at_once(
+    image: Image.Image, file: IO[bytes], color: Color, rule: Preprocess, name: str
+) -> npt.NDArray[np.uint8] | None:
+    """An opened JPEG, decoded to little more than it is resized to, resized, upright and cropped; None for others."""
     _check_size(*image.size, name)
     turn = UPRIGHT.get(orientation(image))
     stored = image.size if turn not in SIDEWAYS else image.size[::-1]
-    target = _target(stored, rule.resize, name)
-    to = target if turn not in SIDEWAYS else target[::-1]
-    full = image.size
-    block = reduce(image, to, grey=color == "L") if rule.interpolation in KERNELS else 1
-    if block == 1:
+    target, size = _target(stored, rule.resize, name), rule.size
+    to, size = (target, size[::-1]) if turn not in SIDEWAYS else (target[::-1], size)
+    small = resized(image, file, to, size, rule.interpolation, color, name)
+    if small is None:
         return None
-    image.load()
-    # Less than the crop on either side by an even number of pixels, so that the crop still rounds as it does.
-    size = rule.size if turn in SIDEWAYS else rule.size[::-1]
-    margin = max(0, to[0] - size[0]) // 4 * 2, max(0, to[1] - size[1]) // 4 * 2
-    small = np.asarray(coloured(image, color, name))
-    return turned(Image.fromarray(shrink(small, full, block, to, rule.interpolation, margin)), turn)
+    upright = small if turn is None else np.asarray(turned(Image.fromarray(small), turn))
+    top, left = _corner((upright.shape[0], upright.shape[1]), rule)
+    return upright[top : top + rule.size[0], left : left + rule.size[1]]
 
 
 def _crop(resized: Image.Image, rule: Preprocess) -> Image.Image:
     # The whole picture, then the crop: Pillow's resize of a fractional box is not bit-equal.
-    top, left = round((resized.height - rule.size[0]) / 2), round((resized.width - rule.size[1]) / 2)
+    top, left = _corner((resized.height, resized.width), rule)
     return resized.crop((left, top, left + rule.size[1], top + rule.size[0]))
+
+
+def _corner(size: tuple[int, int], rule: Preprocess) -> tuple[int, int]:
+    """(top, left) of the crop in a picture of (height, width)."""
+    return round((size[0] - rule.size[0]) / 2), round((size[1] - rule.size[1]) / 2)
 
 
 def _resize(picture: Image.Image, to: int | tuple[int, int], rule: Preprocess, name: str) -> Image.Image:
@@ -267,9 +273,9 @@ def _target(size: tuple[int, int], to: int | tuple[int, int], name: str) -> tupl
     return width, height
 
 
-def _normalise(picture: Image.Image, rule: Preprocess) -> npt.NDArray[Any]:
-    height, width = picture.height, picture.width
-    pixels = np.asarray(picture).reshape(height, width, rule.channels)
+def _normalise(pixels: npt.NDArray[np.uint8], rule: Preprocess) -> npt.NDArray[Any]:
+    height, width = pixels.shape[:2]
+    pixels = pixels.reshape(height, width, rule.channels)
     pixels = pixels[..., ::-1] if rule.color == "BGR" else pixels
     if rule.input == "uint8":
         return np.ascontiguousarray(pixels if rule.layout == "NHWC" else pixels.transpose(2, 0, 1))[None]

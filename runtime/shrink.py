@@ -25,7 +25,7 @@ LENGTH = 100.0
 """Pixels over which a photo's correlate; longer than any kernel reaches, and then hardly of influence."""
 
 _REACH = 2  # blocks beyond the resize's own, that tell of what lies inside these
-_BAND = 16  # outputs that are computed together: each needs few blocks, and a dense product of all would be wasted
+_BAND = 16
 _AT_ONCE = 2**22  # products of a pixel's share with a block, of which a very long picture has more than memory holds
 _ONE_THREAD = 2**18  # multiplications of a product, above which OpenBLAS (interface/gemm.c) takes more threads
 
@@ -62,10 +62,11 @@ def shrink(
     interpolation: str,
     margin: tuple[int, int] = (0, 0),
 ) -> Array:
-    """The resized picture, (height, width) or (height, width, channels) uint8, as ``reduced`` is.
+    """The resized picture, (height, width) or (height, width, channels) uint8, as ``reduced`` is; planes in memory.
 
     reduced: (rows, columns[, channels]) uint8, averages of ``block`` x ``block`` pixels of a picture of the size
-    ``full``, filled up to whole blocks. full, to: (width, height). interpolation: a row of KERNELS.
+    ``full``, filled up to whole blocks; at least ``rows_read`` of its rows. full, to: (width, height).
+    interpolation: a row of KERNELS.
     margin: (columns, rows) of the resized picture that are left out at either end.
     """
     across, down = (
@@ -82,8 +83,13 @@ def shrink(
     for band in across:
         _multiply(planes[:, band.start - left : band.stop - left], band.weights.T, wide[:, band.rows])
     np.clip(np.rint(wide, out=wide), 0, 255, out=wide)
-    pixels = np.ascontiguousarray(wide.astype(np.uint8).reshape(channels, -1).T)
-    return pixels.reshape(len(tall), -1, *reduced.shape[2:])
+    pixels = wide.astype(np.uint8).reshape(*reduced.shape[2:], len(tall), -1)
+    return pixels.transpose(1, 2, 0) if reduced.ndim == 3 else pixels
+
+
+def rows_read(full: int, block: int, to: int, interpolation: str, margin: int) -> int:
+    """How many rows of the reduced picture, from the first, ``shrink`` reads; all by their height."""
+    return bands(full, block, to, interpolation, margin, to - margin)[-1].stop
 
 
 def _multiply(a: Array, b: Array, out: Array) -> None:

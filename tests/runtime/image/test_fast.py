@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 
 from runtime.errors import ImageTooLarge, InvalidImage
 from runtime.image import preprocess, preprocess_fast
-from runtime.jpeg import reduce
+from runtime.jpeg import reduce, without_end
 from runtime.metadata import Preprocess
 from tests.runtime.image.pictures import encode, noise, one_line, raw_rule
 
@@ -131,6 +131,33 @@ def test_progressive_and_subsampled_jpegs() -> None:
     for options in ({"progressive": True}, {"subsampling": 0}, {"subsampling": 2}):
         data = jpeg(scene(800, 600), **options)
         assert np.abs(preprocess(data, RULE) - preprocess_fast(data, RULE)[0]).mean() < 1.5
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("size", [(600, 800), (803, 601), (145, 1153)])
+def test_what_lies_below_the_crop_is_not_read(size: tuple[int, int], subsampling: int) -> None:
+    data = jpeg(Image.fromarray(noise(*size[::-1])), subsampling=subsampling)
+
+    def rows(unread: bool) -> tuple[Image.Image, int]:
+        file = io.BytesIO(data)
+        image: Image.Image = Image.open(file)
+        block = reduce(image, (72, 72))
+        wanted = size[1] // block * 3 // 4
+        image = without_end(image, file, block, wanted) if unread else image
+        image.load()
+        return image.crop((0, 0, image.width, wanted)), image.height * block
+
+    (whole, all_rows), (part, fewer) = rows(False), rows(True)
+    np.testing.assert_array_equal(np.asarray(whole), np.asarray(part))
+    assert size[1] * 3 // 4 <= fewer < all_rows
+
+
+def test_a_jpeg_without_its_last_bytes_is_refused_though_they_are_not_looked_at() -> None:
+    data = jpeg(Image.fromarray(noise(600, 800)))
+    for kept in (0.97, 0.999):
+        for refusing in (preprocess, preprocess_fast):
+            with pytest.raises(InvalidImage):
+                refusing(data[: int(len(data) * kept)], RULE)
 
 
 def test_damaged_and_huge_pictures_are_refused_as_on_the_exact_road() -> None:
