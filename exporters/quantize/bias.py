@@ -23,18 +23,35 @@ from exporters.source import FloatArray
 def corrections(
     network: Network, scheme: Scheme, means: Mapping[str, Array], pictures: Pictures, progress: Progress
 ) -> dict[str, Array]:
-    """What to add to the bias of each integer layer: {node's output: (outputs,)}. means: ``float_means``."""
-    layers = [node for node in network.nodes if node.output[0] in scheme.chosen and node.output[0] in means]
+    """What to add to the bias of each layer that runs on integers or behind some: {node's output: (outputs,)}.
+
+    means: ``float_means``.
+    """
+    layers = [node for node in _behind_rounding(network, scheme) if node.output[0] in means]
     shifts: dict[str, Array] = {}
     for done, node in enumerate(layers):
         progress("bias correction", done, len(layers))
-        given, output = dequantized(node.input[0]), node.output[0]
+        output = node.output[0]
         now = emit(network, scheme, shifts)
-        rounded_means = _means(network, [node], cut(now.proto, [given]), [given], pictures)
-        wanted = mean_output(network.matrix(node), means[output])
-        shifts[output] = wanted - mean_output(now.weights[output].matrix(), rounded_means[output])
+        if output in now.weights:
+            matrix, given = now.weights[output].matrix(), dequantized(node.input[0])
+        else:
+            matrix = network.matrix(node)
+            given = next(made.input[0] for made in now.proto.graph.node if output in made.output)
+        met = _means(network, [(node, given)], cut(now.proto, [given]), pictures)
+        shifts[output] = mean_output(network.matrix(node), means[output]) - mean_output(matrix, met[output])
     progress("bias correction", len(layers), len(layers))
     return shifts
+
+
+def _behind_rounding(network: Network, scheme: Scheme) -> list[Any]:
+    """The layers with weights that meet rounded values, or have rounded weights, in the order of the graph."""
+    rounded, found = set[str](), []
+    for node in network.nodes:
+        if node.output[0] in scheme.chosen or not rounded.isdisjoint(node.input):
+            rounded.update(node.output)
+            found += [node] if network.weighted(node) else []
+    return found
 
 
 def float_means(network: Network, pictures: Pictures) -> dict[str, Array]:
@@ -42,9 +59,11 @@ def float_means(network: Network, pictures: Pictures) -> dict[str, Array]:
 
     Padding is counted as 0. Without the layers on the network's own input: nothing before them was rounded.
     """
-    layers = [node for node in network.nodes if network.weighted(node) and node.input[0] != network.input]
-    inputs = list(dict.fromkeys(node.input[0] for node in layers))
-    return _means(network, layers, network.proto(extra_outputs=inputs), inputs, pictures)
+    layers = [
+        (node, node.input[0]) for node in network.nodes if network.weighted(node) and node.input[0] != network.input
+    ]
+    inputs = list(dict.fromkeys(name for _, name in layers))
+    return _means(network, layers, network.proto(extra_outputs=inputs), pictures)
 
 
 def mean_output(matrix: Array, means: Array) -> Array:
@@ -53,14 +72,16 @@ def mean_output(matrix: Array, means: Array) -> Array:
     return outputs
 
 
-def _means(network: Network, layers: list[Any], proto: Any, names: list[str], pictures: Pictures) -> dict[str, Array]:
-    """What each layer's weights meet on average: {its output: (inputs, kernel positions)}, padding counted as 0."""
+def _means(network: Network, layers: list[tuple[Any, str]], proto: Any, pictures: Pictures) -> dict[str, Array]:
+    """What each layer's weights meet on average: {its output: (inputs, kernel positions)}, padding counted as 0.
+
+    layers: nodes, and the tensor of ``proto`` that each of them meets.
+    """
     means: dict[str, Array] = {}
-    for values in run(proto, names, pictures):
-        for node in layers:
-            value = values[node.input[0]] if node.input[0] in values else values[dequantized(node.input[0])]
-            share = len(value) / len(pictures)
-            means[node.output[0]] = means.get(node.output[0], 0) + share * _met(network, node, value)
+    for values in run(proto, list(dict.fromkeys(name for _, name in layers)), pictures):
+        for node, name in layers:
+            share = len(values[name]) / len(pictures)
+            means[node.output[0]] = means.get(node.output[0], 0) + share * _met(network, node, values[name])
     return means
 
 

@@ -141,6 +141,9 @@ class _Writer:
                 kept.input[index] = self.read_by_channel(name, groups * inputs)
             elif name:
                 kept.input[index] = self.read(name)
+        if node.output[0] in self.shifts:
+            bias = self.network.weights[node.input[2]] + self.shifts[node.output[0]]
+            kept.input[2] = self.constant(f"{node.output[0]}::bias", bias.astype(np.float32))
         self.nodes.append(kept)
         self.floats |= {name: name for name in node.output}
 

@@ -22,16 +22,21 @@ class Pictures:
         self.sources, self.rule = list(sources), rule
         size = 4 * rule.channels * rule.size[0] * rule.size[1]
         self._kept: dict[int, FloatArray] = {}
+        self._start = 0
         self._room = _KEPT // size
 
     def __len__(self) -> int:
         return len(self.sources)
 
+    def part(self, start: int, stop: int) -> Pictures:
+        """The pictures from ``start`` to ``stop`` alone."""
+        fewer = Pictures(self.sources[start:stop], self.rule)
+        fewer._kept, fewer._start = self._kept, self._start + start
+        return fewer
+
     def first(self, count: int) -> Pictures:
         """The first of the pictures alone."""
-        fewer = Pictures(self.sources[:count], self.rule)
-        fewer._kept = self._kept
-        return fewer
+        return self.part(0, count)
 
     def batches(self, size: int) -> Iterator[FloatArray]:
         """(n, channels, height, width), n at most ``size``. Raises InvalidImage."""
@@ -39,11 +44,12 @@ class Pictures:
             yield np.concatenate([self._read(index) for index in range(start, min(start + size, len(self.sources)))])
 
     def _read(self, index: int) -> FloatArray:
-        if index in self._kept:
-            return self._kept[index]
+        key = self._start + index
+        if key in self._kept:
+            return self._kept[key]
         picture = preprocess(self.sources[index], self.rule)
         if len(self._kept) < self._room:
-            self._kept[index] = picture
+            self._kept[key] = picture
         return picture
 
     def sha256(self) -> str:

@@ -25,6 +25,10 @@ from exporters.quantize.pictures import Pictures
 from exporters.quantize.scheme import MOVES, Scheme, Style, tensors_of
 
 _MOST_TIME = 1.6  # of the integer network's; beyond it little is left of what integers are for
+_MOST_NODES = 0.25  # of those on integers, likewise
+_PLACE_MS, _VALUE_MS = 0.015, 4e-7
+"""What a place takes where integers become floats or the other way round, and each value that passes it: conversion
+and, between layers, onnxruntime's change from one layout of channels to the other (2 cores of an AMD EPYC)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,24 +127,30 @@ def _with_weights(network: Network, node: Any, rounded: Rounded, means: Mapping[
 
 
 def spared_sets(
-    network: Network, chosen: frozenset[str], errors: Alone, saves: Mapping[str, float], whole_ms: float
+    network: Network,
+    chosen: frozenset[str],
+    errors: Alone,
+    saves: Mapping[str, float],
+    sizes: Mapping[str, float],
+    whole_ms: float,
 ) -> list[tuple[float, frozenset[str]]]:
     """Ever larger sets of nodes to leave in float, each the last one and what pays best beside it, and their time.
 
-    saves: milliseconds that each chosen node is faster on integers. whole_ms: of the integer network. Times are given
-    as shares of that.
+    saves: milliseconds that each chosen node is faster on integers. sizes: values of each tensor, for one picture.
+    whole_ms: of the integer network. Times are given as shares of that.
     """
     units = [frozenset({name}) for name in errors.layers]
     for tensor in errors.tensors:
         around = {node.output[0] for node in network.readers(tensor)}
         units.append(frozenset(name for name in {*around, *_makers(network, tensor)} if name in chosen))
-    spared: frozenset[str] = frozenset()
+    spared, most = frozenset[str](), _MOST_NODES * len(chosen)
     found: list[tuple[float, frozenset[str]]] = []
-    square = errors.together(network, chosen)
+    square, joints = errors.together(network, chosen), _joints_ms(network, chosen, sizes)
     while square > 0:
         best = None
-        for unit in {unit | spared for unit in units if unit - spared}:
+        for unit in {unit | spared for unit in units if unit - spared and len(unit | spared) <= most}:
             took = whole_ms + sum(max(saves.get(name, 0.0), 0.0) for name in unit)
+            took += _joints_ms(network, chosen - unit, sizes) - joints
             left = errors.together(network, chosen - unit)
             if took <= _MOST_TIME * whole_ms and left < square and (best is None or left * took**2 < best[0]):
                 best = left * took**2, unit, left, took
@@ -149,6 +159,17 @@ def spared_sets(
         _, spared, square, took = best
         found.append((took / whole_ms, spared))
     return found
+
+
+def _joints_ms(network: Network, chosen: frozenset[str], sizes: Mapping[str, float]) -> float:
+    """What passing between integers and floats takes."""
+    taken = 0.0
+    for name, size in sizes.items():
+        readers = [node for node in network.readers(name) if not network.rectifies(node)]
+        sides = {node.output[0] in chosen for node in readers} | {bool(chosen.intersection(_makers(network, name)))}
+        if readers and network.maker(name) is not None and len(sides) > 1:
+            taken += _PLACE_MS + _VALUE_MS * size
+    return taken
 
 
 def _makers(network: Network, tensor: str) -> list[str]:

@@ -18,7 +18,7 @@ from runtime.rest import rest
 Array = npt.NDArray[Any]
 
 _SETTLE_RUNS = 3  # of each turn, not counted: threads wake up, and the caches held another model
-_RUNS = 4  # of a turn, that are counted
+_RUNS, _TURN_S = 4, 0.01  # of a turn, that are counted: as many, and as long, at least
 _MOST_TURNS = 15
 _LEAST_TURNS = 4
 
@@ -71,10 +71,10 @@ def _run(runner: Runner, picture: Array) -> Callable[[], object]:
 
 def _turn(run: Callable[[], object]) -> list[float]:
     rest()  # the threads of the model before spin on, on this one's cores
-    taken = []
+    taken: list[float] = []
     for _ in range(_SETTLE_RUNS):
         run()
-    for _ in range(_RUNS):
+    while len(taken) < _RUNS or sum(taken) < _TURN_S:
         start = time.perf_counter()
         run()
         taken.append(time.perf_counter() - start)

@@ -75,3 +75,4 @@ def test_clipping_gives_up_a_lone_outlier_only() -> None:
     tailed = seen(np.append(random.normal(0, 1, 1_000_000), 30.0))
     assert chosen_range(tailed, "whole")[1] == 30
     assert chosen_range(tailed, "clipped")[1] < 29
+    assert chosen_range(tailed, "roomy") == pytest.approx([1.3 * end for end in chosen_range(tailed, "clipped")])

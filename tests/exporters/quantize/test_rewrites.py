@@ -109,6 +109,23 @@ def test_bias_correction_brings_the_means_back() -> None:
     assert np.abs((mended - wanted).mean(axis=0)).max() < 0.5 * np.abs((plain - wanted).mean(axis=0)).max()
 
 
+def test_a_float_layer_behind_integer_ones_is_corrected_too() -> None:
+    network = Network(mobile(1))
+    means = float_means(network, pictures())
+    behind = {"left", "right", "head", "logits"}
+    scheme = make_scheme(
+        network, observe(network, pictures(), silent), candidates(network, PLAIN) - behind, "whole", PLAIN
+    )
+    shifts = corrections(network, scheme, means, pictures(), silent)
+    assert behind <= set(shifts)
+    wanted = answers(network.proto())
+    plain, mended = (answers(emit(network, scheme, some).proto) for some in ({}, shifts))
+    assert np.abs((mended - wanted).mean(axis=0)).max() < 0.1 * np.abs((plain - wanted).mean(axis=0)).max()
+    front = candidates(network, PLAIN) - {"stem", "stem.act", "dw", "dw.act"}
+    scheme = make_scheme(network, observe(network, pictures(), silent), front, "whole", PLAIN)
+    assert "dw" not in corrections(network, scheme, means, pictures(), silent), "nothing before it is rounded"
+
+
 def test_layers_left_in_float_stay_in_float(tmp_path: Any) -> None:
     network = Network(mobile())
     seen = observe(network, pictures(), silent)

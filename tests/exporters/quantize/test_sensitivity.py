@@ -63,13 +63,27 @@ def test_what_hurts_most_for_its_time_goes_first() -> None:
     tensors = dict.fromkeys(("stem.act", "dw.act", "left.act"), 1e-6) | {"head.act": 1.0}
     errors = Alone(Style(), tensors, {"logits": 1e-6, "left": 1e-3})
     saves = dict.fromkeys(chosen, 0.01)
-    (share, first), *rest = spared_sets(network, chosen, errors, saves, 1.0)
+    (share, first), *rest = spared_sets(network, chosen, errors, saves, {}, 1.0)
     makers_and_readers = {"head", "mean"}
     assert first == makers_and_readers & chosen
     assert share == pytest.approx(1 + 0.01 * len(first))
     for (less, before), (more, after) in zip([(share, first), *rest[:-1]], rest, strict=True):
         assert before < after
         assert less <= more <= 1.6
+        assert len(after) <= len(chosen) / 4
     dear = saves | {"head": 10.0}
-    assert all("head" not in spared for _, spared in spared_sets(network, chosen, errors, dear, 1.0))
+    assert all("head" not in spared for _, spared in spared_sets(network, chosen, errors, dear, {}, 1.0))
     assert np.isfinite(errors.together(network, chosen))
+
+
+def test_what_passes_between_integers_and_floats_takes_time_too() -> None:
+    network, _, chosen, _, _ = parts()
+    errors = Alone(Style(), {"head.act": 1.0}, {})
+    saves = dict.fromkeys(chosen, 0.0)
+    (alone, spared), *_ = spared_sets(network, chosen, errors, saves, {}, 1.0)
+    assert alone == 1
+    # Behind the maximum that "head" reads the integers end; in front of the last layer they begin again.
+    joints = {"max": 100.0, "head.act": 100.0, "flat": 100.0, "stem.act": 1e9}
+    ((share, same),) = spared_sets(network, chosen, errors, saves, joints, 1.0)[:1]
+    assert same == spared
+    assert 1 < share < 1.1, "what is on integers on either side costs nothing, however large"
