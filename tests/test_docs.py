@@ -37,6 +37,7 @@ SHORTER_COMMANDS = {
     "zoo bench": ["lenet5", "--budget", "0.5", "--rounds", "2"],
     "zoo bench lenet5 mobilenet_v2.onnx --precision fp32 int8 --batch 1 2 --budget 1 -o before.json --html bench.html "
     "--png charts": ["--budget", "0.3", "--rounds", "2"],
+    "zoo bench lenet5 --data mnist/ --budget 1 -o measured.json": ["--budget", "0.3", "--rounds", "2"],
 }
 
 

@@ -39,7 +39,7 @@ _FEW = 48  # pictures for the histograms, the bias correction and the error of a
 _HEAVY = 1e9  # multiplications; for such a network half as many
 _CHECKED, _LEAST_CHECKED = 32, 10  # pictures, a quarter at most, that ways are compared on and nothing is taken from
 _ALONE_ON = 16  # pictures for the error of each tensor alone: it is summed over all logits
-_MORE_TIME = (1.03, 1.06, 1.09)  # of the integer network's, for sensitive nodes in float
+_MORE_TIME = (1.03, 1.06)  # of the integer network's, for sensitive nodes in float
 _NEGLIGIBLE = 0.01  # error of the logits: hardly an answer changes, and time alone counts
 
 
