@@ -25,7 +25,7 @@ LENGTH = 100.0
 """Pixels over which a photo's correlate; longer than any kernel reaches, and then hardly of influence."""
 
 _REACH = 2  # blocks beyond the resize's own, that tell of what lies inside these
-_BAND = 16
+_BAND = 16  # outputs that are computed together: each needs few blocks, and a dense product of all would be wasted
 _AT_ONCE = 2**22  # products of a pixel's share with a block, of which a very long picture has more than memory holds
 _ONE_THREAD = 2**18  # multiplications of a product, above which OpenBLAS (interface/gemm.c) takes more threads
 
