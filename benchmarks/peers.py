@@ -88,6 +88,7 @@ def compare(
     budget_s: float,
     data: Path | None,
     tuning_s: float = TUNING_S,
+    launches: int = LAUNCHES,
 ) -> dict[str, Any]:
     """One row of the record. folder: where the row's files are, or will be made."""
     entries: dict[str, Entry] = {
@@ -101,7 +102,7 @@ def compare(
         source: reference(row, folder, source) for source in sorted({peer.source for peer in open_for.values()})
     }
     turns: dict[str, Turns] = {name: [] for name in open_for}
-    for _ in range(LAUNCHES):
+    for _ in range(launches):
         for name, more in launched(row, open_for, entries, references, folder, threads, budget_s).items():
             turns[name] += more
             found = summary(turns[name])
@@ -245,6 +246,9 @@ def main() -> int:
     parser.add_argument(
         "--tuning", type=float, default=TUNING_S, metavar="S", help=f"seconds of `zoo tune` (default: {TUNING_S:g})"
     )
+    parser.add_argument(
+        "--launches", type=int, default=LAUNCHES, metavar="N", help=f"processes of each peer (default: {LAUNCHES})"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to keep the record, row after row")
     parser.add_argument("--table", action="store_true", help="print the README's table from the record, and stop")
     args = parser.parse_args()
@@ -284,6 +288,7 @@ def _run(args: argparse.Namespace) -> int:
                 budget_s=args.budget,
                 data=args.data,
                 tuning_s=args.tuning,
+                launches=args.launches,
             )
             watch.probe()
             found |= {"settings": settings, "noise": watch.reasons([])}

@@ -30,7 +30,7 @@ SHORTER = {
     "benchmarks/first_answer.py": " --rounds 1 --road edgezoo",
     "benchmarks/throughput.py": " --limit 20 --rounds 1",
     "benchmarks/soak.py": " --count 1500",
-    "benchmarks/peers.py --threads": " squeezenet1_1 --peer openvino --budget 0.2 --tuning 1",
+    "benchmarks/peers.py --threads": " squeezenet1_1 --peer openvino --budget 0.2 --tuning 1 --launches 1",
 }
 # The same for commands of ours: the whole command, and what is added to it.
 SHORTER_COMMANDS = {
