@@ -7,15 +7,16 @@ worked out from what each weight of the layer meets on average, in the float net
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from exporters.quantize.emit import dequantized, emit
-from exporters.quantize.network import Array, Network, attribute, cut
+from exporters.quantize.network import Array, Network, attribute
 from exporters.quantize.observe import Progress, run
 from exporters.quantize.pictures import Pictures
+from exporters.quantize.relay import Relay
 from exporters.quantize.scheme import Scheme
 from exporters.source import FloatArray
 
@@ -29,16 +30,20 @@ def corrections(
     """
     layers = [node for node in _behind_rounding(network, scheme) if node.output[0] in means]
     shifts: dict[str, Array] = {}
+    relay = Relay(pictures)
     for done, node in enumerate(layers):
         progress("bias correction", done, len(layers))
         output = node.output[0]
         now = emit(network, scheme, shifts)
-        if output in now.weights:
-            matrix, given = now.weights[output].matrix(), dequantized(node.input[0])
-        else:
-            matrix = network.matrix(node)
-            given = next(made.input[0] for made in now.proto.graph.node if output in made.output)
-        met = _means(network, [(node, given)], cut(now.proto, [given]), pictures)
+        makers = {name: made for made in now.proto.graph.node for name in made.output}
+        rounded = output in now.weights
+        matrix = now.weights[output].matrix() if rounded else network.matrix(node)
+        given = dequantized(node.input[0]) if rounded else makers[output].input[0]
+        maker = makers.get(given)
+        integers = maker.input[0] if maker is not None and maker.op_type == "DequantizeLinear" else given
+        values = relay.run(relay.part(now.proto, [given, integers]), [given], hold=[integers])
+        met = _means(network, [(node, given)], values, len(pictures))
+        relay.forget(now.proto, network.output)
         shifts[output] = mean_output(network.matrix(node), means[output]) - mean_output(matrix, met[output])
     progress("bias correction", len(layers), len(layers))
     return shifts
@@ -63,7 +68,7 @@ def float_means(network: Network, pictures: Pictures) -> dict[str, Array]:
         (node, node.input[0]) for node in network.nodes if network.weighted(node) and node.input[0] != network.input
     ]
     inputs = list(dict.fromkeys(name for _, name in layers))
-    return _means(network, layers, network.proto(extra_outputs=inputs), pictures)
+    return _means(network, layers, run(network.proto(extra_outputs=inputs), inputs, pictures), len(pictures))
 
 
 def mean_output(matrix: Array, means: Array) -> Array:
@@ -72,15 +77,17 @@ def mean_output(matrix: Array, means: Array) -> Array:
     return outputs
 
 
-def _means(network: Network, layers: list[tuple[Any, str]], proto: Any, pictures: Pictures) -> dict[str, Array]:
+def _means(
+    network: Network, layers: list[tuple[Any, str]], passes: Iterable[dict[str, Array]], pictures: int
+) -> dict[str, Array]:
     """What each layer's weights meet on average: {its output: (inputs, kernel positions)}, padding counted as 0.
 
-    layers: nodes, and the tensor of ``proto`` that each of them meets.
+    layers: nodes, and the tensor that each of them meets. passes: these tensors, for some pictures after others.
     """
     means: dict[str, Array] = {}
-    for values in run(proto, list(dict.fromkeys(name for _, name in layers)), pictures):
+    for values in passes:
         for node, name in layers:
-            share = len(values[name]) / len(pictures)
+            share = len(values[name]) / pictures
             means[node.output[0]] = means.get(node.output[0], 0) + share * _met(network, node, values[name])
     return means
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -139,30 +139,41 @@ def attribute(node: Any, name: str, default: Any) -> Any:
 
 
 def untyped(name: str) -> Any:
-    """A graph output of float32 whose shape onnxruntime works out."""
+    """A graph output whose type and shape onnxruntime works out."""
     import onnx
 
-    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+    return onnx.ValueInfoProto(name=name)
 
 
-def cut(proto: Any, outputs: Sequence[str]) -> Any:
-    """The part of a model that these tensors need, giving them."""
+def cut(proto: Any, outputs: Sequence[str], *, known: Mapping[str, Array] | None = None) -> Any:
+    """The part of a model that these tensors need, giving them.
+
+    known: tensors that it takes in instead of computing them, a batch of each.
+    """
     import onnx
 
+    known = known or {}
     makers = {output: node for node in proto.graph.node for output in node.output}
-    needed, pending = set(), list(outputs)
+    needed, pending, met = set(), list(outputs), set()
     while pending:
-        node = makers.get(pending.pop())
-        if node is not None and node.output[0] not in needed:
+        name = pending.pop()
+        node = None if name in known else makers.get(name)
+        if node is None:
+            met.add(name)
+        elif node.output[0] not in needed:
             needed.add(node.output[0])
             pending.extend(node.input)
-    nodes = [node for node in proto.graph.node if node.output[0] in needed]
-    read = {name for node in nodes for name in node.input}
+    kinds = {name: onnx.helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in known.items()}
+    taken = [
+        onnx.helper.make_tensor_value_info(name, kinds[name], [None, *array.shape[1:]])
+        for name, array in known.items()
+        if name in met
+    ]
     graph = onnx.helper.make_graph(
-        nodes,
+        [node for node in proto.graph.node if node.output[0] in needed],
         proto.graph.name,
-        list(proto.graph.input),
+        [*taken, *(item for item in proto.graph.input if item.name in met)],
         [untyped(name) for name in outputs],
-        [item for item in proto.graph.initializer if item.name in read],
+        [item for item in proto.graph.initializer if item.name in met],
     )
     return onnx.helper.make_model(graph, opset_imports=list(proto.opset_import), ir_version=proto.ir_version)

@@ -13,7 +13,9 @@ from exporters.quantize.pictures import Pictures
 from exporters.source import FloatArray
 from runtime.engines import open_session
 
-_BATCH = 4  # pictures at a time: every tensor of the network is held at once
+BATCH = 4
+"""Pictures at a time: every tensor of the network is held at once."""
+
 _BINS = 2048
 
 
@@ -54,7 +56,7 @@ Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
 
 
-def run(proto: Any, outputs: list[str], pictures: Pictures, *, batch: int = _BATCH) -> Iterator[dict[str, FloatArray]]:
+def run(proto: Any, outputs: list[str], pictures: Pictures, *, batch: int = BATCH) -> Iterator[dict[str, FloatArray]]:
     """The tensors ``outputs`` of a model that gives them, batch after batch."""
     session = open_session(proto.SerializeToString())
     name = session.get_inputs()[0].name
@@ -68,7 +70,7 @@ def observe(network: Network, pictures: Pictures, progress: Progress) -> dict[st
     names = [name for node in network.nodes for name in node.output if name]
     seen: dict[str, Observed] = {}
     for done, values in enumerate(_passes(network, names, pictures)):
-        progress("ranges", min((done + 1) * _BATCH, len(pictures)), len(pictures))
+        progress("ranges", min((done + 1) * BATCH, len(pictures)), len(pictures))
         for name, value in values.items():
             axes = tuple(axis for axis in range(value.ndim) if axis != 1)
             low, high = value.min(axes), value.max(axes)
@@ -91,7 +93,7 @@ def count(
     for item in seen.values():
         item.histogram = item.clipped = None
     for done, values in enumerate(_passes(network, names, pictures)):
-        progress("histograms", min((done + 1) * _BATCH, len(pictures)), len(pictures))
+        progress("histograms", min((done + 1) * BATCH, len(pictures)), len(pictures))
         for name in names:
             item = seen[name]
             low, high = item.range
@@ -103,5 +105,5 @@ def count(
 def _passes(network: Network, names: list[str], pictures: Pictures) -> Iterator[dict[str, FloatArray]]:
     inner = [name for name in names if name != network.input]
     found = run(network.proto(extra_outputs=inner), inner, pictures)
-    for pixels, values in zip(pictures.batches(_BATCH), found, strict=True):
+    for pixels, values in zip(pictures.batches(BATCH), found, strict=True):
         yield values | {network.input: pixels}

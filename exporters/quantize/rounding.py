@@ -22,6 +22,7 @@ from exporters.source import FloatArray
 _WIDEST = 2400  # inputs of an output; the time grows with their cube
 _AT_ONCE = 2**26  # numbers of second moments in memory at a time
 _PLACES = 48  # of each picture's map: its neighbours tell much the same
+_BLOCK = 64  # inputs; what they add to the ones behind them is taken off these at once, as one product of matrices
 _DAMPING = 0.01  # of the mean second moment, so that inputs that are hardly ever seen decide nothing
 
 
@@ -50,11 +51,15 @@ def compensated(matrix: Array, scales: Array, moments: Array, largest: int) -> A
     damped = moments.astype(np.float64) + (_DAMPING * mean + 1e-12)[:, None, None] * np.eye(inputs)
     upper = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
     integers = np.empty(left.shape, np.int8)
-    for index in range(inputs):
-        rounded = np.clip(np.round(left[:, :, index] / steps), -largest, largest)
-        integers[:, :, index] = rounded
-        wrong = (left[:, :, index] - rounded * steps) / upper[:, index, index, None]
-        left[:, :, index:] -= wrong[:, :, None] * upper[:, None, index, index:]
+    for start in range(0, inputs, _BLOCK):
+        stop = min(start + _BLOCK, inputs)
+        wrong = np.empty((*left.shape[:2], stop - start))
+        for index in range(start, stop):
+            rounded = np.clip(np.round(left[:, :, index] / steps), -largest, largest)
+            integers[:, :, index] = rounded
+            wrong[:, :, index - start] = (left[:, :, index] - rounded * steps) / upper[:, index, index, None]
+            left[:, :, index:stop] -= wrong[:, :, index - start, None] * upper[:, None, index, index:stop]
+        left[:, :, stop:] -= wrong @ upper[:, start:stop, stop:]
     return integers
 
 

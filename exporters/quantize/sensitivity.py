@@ -8,6 +8,7 @@ A tensor is rounded as long as one integer node makes or takes it: to save it, a
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +21,9 @@ from exporters.quantize.emit import Rounded
 from exporters.quantize.grids import Grid
 from exporters.quantize.journal import Journal
 from exporters.quantize.network import Array, Network
-from exporters.quantize.observe import Progress, run
+from exporters.quantize.observe import Progress
 from exporters.quantize.pictures import Pictures
+from exporters.quantize.relay import Relay
 from exporters.quantize.scheme import MOVES, Scheme, Style, tensors_of
 
 _MOST_TIME = 1.6  # of the integer network's; beyond it little is left of what integers are for
@@ -64,55 +66,65 @@ def measure_alone(
     rounded: the layers' weights. means: what they meet, ``float_means``. wanted: the float network's logits.
     """
     made_of_others = {node.output[0] for node in network.nodes if node.op_type in MOVES}
-    layers = [node for node in network.nodes if node.output[0] in rounded]
-    tasks: dict[str, Callable[[], Any]] = {
-        name: partial(_with_grid, network, name, scheme.grids[name])
-        for name in sorted(scheme.grids)
-        if name not in made_of_others
-    }
-    count = len(tasks)
-    tasks |= {
-        f"weights of {node.output[0]}": partial(_with_weights, network, node, rounded[node.output[0]], means)
-        for node in layers
-    }
-    squares = []
-    for done, (name, make) in enumerate(tasks.items()):
-        progress("sensitivity", done, len(tasks))
-        squares.append(float(journal.remember(name, partial(_square, network, make, pictures, wanted))["square"]))
-    names = [*list(tasks)[:count], *(node.output[0] for node in layers)]
-    pairs = list(zip(names, squares, strict=True))
-    return Alone(scheme.style, dict(pairs[:count]), dict(pairs[count:]))
+    grids = {name: grid for name, grid in scheme.grids.items() if name not in made_of_others}
+    total, whole, relay = len(grids) + len(rounded), network.proto(), Relay(pictures)
+    tensors: dict[str, float] = {}
+    layers: dict[str, float] = {}
+
+    def answered(part: Any) -> dict[str, Array]:
+        passes = relay.run(part, [network.output])
+        got = np.concatenate([values[network.output] for values in passes])
+        return {"square": np.array(np.square(got - wanted).sum() / max(np.square(wanted).sum(), 1e-24))}
+
+    def with_grid(tensor: str) -> dict[str, Array]:
+        if tensor not in (network.input, network.output):
+            deque(relay.run(relay.part(whole, [tensor]), [], hold=[tensor]), maxlen=0)
+            relay.forget(whole, network.output)
+        return answered(_with_grid(relay.part(whole, [network.output]), tensor, grids[tensor]))
+
+    def with_weights(node: Any) -> dict[str, Array]:
+        part = relay.part(whole, [network.output])
+        return answered(_with_weights(part, network, node, rounded[node.output[0]], means))
+
+    def measured(name: str, compute: Callable[[], dict[str, Array]]) -> float:
+        progress("sensitivity", len(tensors) + len(layers), total)
+        return float(journal.remember(name, compute)["square"])
+
+    for name in [network.input] if network.input in grids else []:
+        tensors[name] = measured(name, partial(with_grid, name))
+    for node in network.nodes:
+        output = node.output[0]
+        if output in rounded:
+            layers[output] = measured(f"weights of {output}", partial(with_weights, node))
+        for name in node.output:
+            if name in grids:
+                tensors[name] = measured(name, partial(with_grid, name))
+    return Alone(scheme.style, tensors, layers)
 
 
-def _square(network: Network, make: Callable[[], Any], pictures: Pictures, wanted: Array) -> dict[str, Array]:
-    got = np.concatenate([values[network.output] for values in run(make(), [network.output], pictures)])
-    return {"square": np.array(np.square(got - wanted).sum() / max(np.square(wanted).sum(), 1e-24))}
-
-
-def _with_grid(network: Network, tensor: str, grid: Grid) -> Any:
-    """The float network with one tensor on its grid."""
+def _with_grid(part: Any, tensor: str, grid: Grid) -> Any:
+    """A part of the float network with one tensor on its grid."""
     from onnx import helper, numpy_helper
 
-    proto = network.proto()
-    for node in proto.graph.node:
+    for node in part.graph.node:
         for index, name in enumerate(node.input):
             if name == tensor:
                 node.input[index] = f"{tensor}::rounded"
-    place = next((index + 1 for index, node in enumerate(proto.graph.node) if tensor in node.output), 0)
+    place = next((index + 1 for index, node in enumerate(part.graph.node) if tensor in node.output), 0)
     constants = [f"{tensor}::scale", f"{tensor}::zero"]
     arrays = np.float32(grid.scale), grid.dtype(grid.zero_point)
-    proto.graph.initializer.extend(
+    part.graph.initializer.extend(
         numpy_helper.from_array(np.asarray(array), name) for name, array in zip(constants, arrays, strict=True)
     )
     down = helper.make_node("QuantizeLinear", [tensor, *constants], [f"{tensor}::quantized"])
     up = helper.make_node("DequantizeLinear", [f"{tensor}::quantized", *constants], [f"{tensor}::rounded"])
-    proto.graph.node.insert(place, down)
-    proto.graph.node.insert(place + 1, up)
-    return proto
+    part.graph.node.insert(place, down)
+    part.graph.node.insert(place + 1, up)
+    return part
 
 
-def _with_weights(network: Network, node: Any, rounded: Rounded, means: Mapping[str, Array]) -> Any:
-    """The float network with one layer's weights rounded, and its bias mended as it will be."""
+def _with_weights(part: Any, network: Network, node: Any, rounded: Rounded, means: Mapping[str, Array]) -> Any:
+    """A part of the float network with one layer's weights rounded, and its bias mended as it will be."""
     from onnx import numpy_helper
 
     exact, now = network.matrix(node), rounded.matrix()
@@ -121,12 +133,11 @@ def _with_weights(network: Network, node: Any, rounded: Rounded, means: Mapping[
     bias = network.weights[node.input[2]].astype(np.float64)
     if node.output[0] in means:
         bias = bias + mean_output(exact - now, means[node.output[0]])
-    proto = network.proto()
     changed = {node.input[1]: turned, node.input[2]: bias}
-    for item in proto.graph.initializer:
+    for item in part.graph.initializer:
         if item.name in changed:
             item.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(changed[item.name], np.float32), item.name))
-    return proto
+    return part
 
 
 def spared_sets(
