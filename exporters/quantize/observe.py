@@ -16,7 +16,10 @@ from runtime.engines import open_session
 BATCH = 4
 """Pictures at a time: every tensor of the network is held at once."""
 
-_BINS = 2048
+BEYOND = 1.8
+"""Times what calibration saw: how far histograms go."""
+
+_BINS = 4096
 
 
 @dataclass(slots=True)
@@ -25,7 +28,8 @@ class Observed:
 
     shape: of one picture's tensor, the 1 of the batch in front.
     lowest, highest, mean, power: per channel (axis 1); power is the mean of the square.
-    histogram: counts of the values between the lowest and the highest of all channels; None before ``count``.
+    histogram: counts of other pictures' values, see ``values``; None before ``count``.
+    chosen: what ``grids.chosen_range`` made of it.
     """
 
     shape: tuple[int, ...]
@@ -34,7 +38,7 @@ class Observed:
     mean: Array
     power: Array
     histogram: Array | None = None
-    clipped: tuple[float, float] | None = None  # what ``grids.chosen_range`` found, for it takes a while
+    chosen: dict[str, tuple[float, float]] | None = None
 
     @property
     def range(self) -> tuple[float, float]:
@@ -42,13 +46,19 @@ class Observed:
         return float(self.lowest.min()), float(self.highest.max())
 
     @property
+    def span(self) -> tuple[float, float]:
+        """The (lowest, highest) value of the histogram: BEYOND times the range, 0 within it."""
+        low, high = self.range
+        return BEYOND * min(low, 0.0), BEYOND * max(high, 0.0)
+
+    @property
     def reach(self) -> Array:
         """The largest magnitude of each channel."""
         return np.maximum(np.abs(self.lowest), np.abs(self.highest))
 
     def values(self) -> Array:
-        """The middle of each bin of the histogram."""
-        low, high = self.range
+        """The middle of each bin of the histogram; what lies beyond the outermost is counted in them."""
+        low, high = self.span
         return low + (np.arange(_BINS) + 0.5) * (high - low) / _BINS
 
 
@@ -89,14 +99,14 @@ def observe(network: Network, pictures: Pictures, progress: Progress) -> dict[st
 def count(
     network: Network, seen: dict[str, Observed], names: list[str], pictures: Pictures, progress: Progress
 ) -> None:
-    """Histograms of these tensors, within the ranges that are known already."""
+    """Histograms of these tensors. pictures: others than the ranges were taken from, if there are enough."""
     for item in seen.values():
-        item.histogram = item.clipped = None
+        item.histogram = item.chosen = None
     for done, values in enumerate(_passes(network, names, pictures)):
         progress("histograms", min((done + 1) * BATCH, len(pictures)), len(pictures))
         for name in names:
             item = seen[name]
-            low, high = item.range
+            low, high = item.span
             scaled = (values[name].ravel() - low) * ((_BINS - 1e-3) / max(high - low, 1e-12))
             bins = np.bincount(np.clip(scaled, 0, _BINS - 1).astype(np.int32), minlength=_BINS)
             item.histogram = bins if item.histogram is None else item.histogram + bins

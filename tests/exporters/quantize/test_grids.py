@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from exporters.quantize.grids import (
     Grid,
+    Ranges,
     chosen_range,
     hard_sigmoid_input,
     hard_swish_input,
@@ -64,15 +65,35 @@ def test_weights_of_fewer_bits(bits: int, largest: int) -> None:
     assert np.abs(integers * scales[:, None] - matrix).max() <= scales.max() / 2 * 1.001
 
 
-def test_clipping_gives_up_a_lone_outlier_only() -> None:
-    def seen(values: np.ndarray) -> Observed:
-        ends = values.min(keepdims=True), values.max(keepdims=True)
-        return Observed((1, 1), *ends, ends[0], ends[1], np.histogram(values, 2048, (ends[0][0], ends[1][0]))[0])
+def seen(values: np.ndarray, others: np.ndarray) -> Observed:
+    """A tensor of these values, and the histogram of others."""
+    ends = values.min(keepdims=True), values.max(keepdims=True)
+    item = Observed((1, 1), *ends, ends[0], ends[1])
+    item.histogram = np.histogram(np.clip(others, *item.span), len(item.values()), item.span)[0]
+    return item
 
+
+@pytest.mark.parametrize("ranges", ["squared", "cubed"])
+def test_clipping_gives_up_a_lone_outlier_only(ranges: Ranges) -> None:
     random = np.random.default_rng(0)
-    even = seen(random.uniform(0, 1, 100_000))
-    assert chosen_range(even, "clipped")[1] > 0.95
-    tailed = seen(np.append(random.normal(0, 1, 1_000_000), 30.0))
-    assert chosen_range(tailed, "whole")[1] == 30
-    assert chosen_range(tailed, "clipped")[1] < 29
-    assert chosen_range(tailed, "roomy") == pytest.approx([1.3 * end for end in chosen_range(tailed, "clipped")])
+    even = random.uniform(0, 1, 100_000)
+    assert chosen_range(seen(even, even), ranges)[1] > 0.95
+    tailed = np.append(random.normal(0, 1, 1_000_000), 30.0)
+    assert chosen_range(seen(tailed, tailed), "whole")[1] == 30
+    assert chosen_range(seen(tailed, tailed), ranges)[1] < 29.5
+
+
+def test_what_other_pictures_hold_beyond_the_range_widens_it() -> None:
+    random = np.random.default_rng(0)
+    few, many = random.normal(0, 1, 50), random.normal(0, 1, 1_000_000)
+    squared, cubed = (chosen_range(seen(few, many), ranges) for ranges in ("squared", "cubed"))
+    assert few.max() < squared[1] <= cubed[1] < many.max()
+    assert few.min() > squared[0] >= cubed[0] > many.min()
+    best = {}
+    for power, ends in ((2, squared), (3, cubed)):  # no end a tenth further in or out does better
+        errors = {
+            by: float((np.abs(spanning(by[0] * ends[0], by[1] * ends[1]).rounded(many) - many) ** power).mean())
+            for by in [(1.0, 1.0), (0.8, 1.0), (1.2, 1.0), (1.0, 0.8), (1.0, 1.2)]
+        }
+        best[power] = min(errors, key=errors.__getitem__)
+    assert best == {2: (1.0, 1.0), 3: (1.0, 1.0)}
