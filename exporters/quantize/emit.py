@@ -45,12 +45,12 @@ def by_channel(tensor: str) -> str:
     return f"{dequantized(tensor)}::channels"
 
 
-def emit(network: Network, scheme: Scheme, shifts: dict[str, Array] | None = None) -> Quantized:
-    """The model in QDQ form, with the network's input and output. shifts: added to biases, by the nodes' outputs."""
+def emit(network: Network, scheme: Scheme, mended: dict[str, Array] | None = None) -> Quantized:
+    """The model in QDQ form, with the network's input and output. mended: gains and shifts, see ``corrections``."""
     import onnx
     from onnx import numpy_helper
 
-    writer = _Writer(network, scheme, shifts or {})
+    writer = _Writer(network, scheme, mended or {})
     dropped = set(scheme.absorbed.values())
     for node in network.nodes:
         if node.output[0] in dropped:
@@ -74,7 +74,7 @@ def emit(network: Network, scheme: Scheme, shifts: dict[str, Array] | None = Non
 class _Writer:
     network: Network
     scheme: Scheme
-    shifts: dict[str, Array]
+    mended: dict[str, Array]
     nodes: list[Any] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
     integers: dict[str, str] = field(default_factory=dict)  # tensor -> its integers
@@ -141,9 +141,12 @@ class _Writer:
                 kept.input[index] = self.read_by_channel(name, groups * inputs)
             elif name:
                 kept.input[index] = self.read(name)
-        if node.output[0] in self.shifts:
-            bias = self.network.weights[node.input[2]] + self.shifts[node.output[0]]
-            kept.input[2] = self.constant(f"{node.output[0]}::bias", bias.astype(np.float32))
+        if (output := node.output[0]) in self.mended:
+            gain, shift = self.mended[output]
+            matrix, bias = self.network.matrix(node), self.network.weights[node.input[2]]
+            scaled = self.network.stored(node, matrix * gain.reshape(*matrix.shape[:2], 1, 1))
+            kept.input[1] = self.constant(f"{output}::weights", scaled)
+            kept.input[2] = self.constant(f"{output}::bias", (gain * bias + shift).astype(np.float32))
         self.nodes.append(kept)
         self.floats |= {name: name for name in node.output}
 
@@ -191,7 +194,8 @@ class _Writer:
     def _weights(self, node: Any) -> list[str]:
         """Weights as int8 and bias as int32, dequantized: what the integer convolution is recognised by."""
         network, output, bits = self.network, node.output[0], self.scheme.style.weight_bits
-        bias = network.weights[node.input[2]].astype(np.float64) + self.shifts.get(output, 0)
+        gain, shift = self.mended.get(output, (1.0, 0.0))
+        bias = gain * network.weights[node.input[2]].astype(np.float64) + shift
         scale = self.scheme.grids[node.input[0]].scale
         if output not in network.rounded:  # what takes the time in a large network; it does not depend on the scheme
             matrix = network.matrix(node)
@@ -200,6 +204,7 @@ class _Writer:
         integers, scales = grid
         if not self.scheme.style.symmetric:  # there the bias is float
             integers, scales = with_room_for(bias, grid, lambda: network.matrix(node), scale, bits=bits)
+        scales = (scales * gain).astype(np.float32)
         self.weights[output] = Rounded(integers, scales, parts)
         axis, shape = self.network.output_axis(node), self.network.weights[node.input[1]].shape
         stored = integers.reshape(shape[::-1]).T if axis else integers.reshape(shape)

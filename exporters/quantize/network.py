@@ -96,11 +96,14 @@ class Network:
 
     def set_matrix(self, node: Any, matrix: Array) -> None:
         """Put back what ``matrix`` gave, changed."""
-        old = self.weights[node.input[1]]
         self.rounded.pop(node.output[0], None)
-        turned = node.op_type == "Gemm" and not attribute(node, "transB", 0)
-        flat = matrix.reshape(old.T.shape).T if turned else matrix.reshape(old.shape)
-        self.weights[node.input[1]] = np.ascontiguousarray(flat, dtype=np.float32)
+        self.weights[node.input[1]] = self.stored(node, matrix)
+
+    def stored(self, node: Any, matrix: Array) -> Array:
+        """The weights of a weighted node as they are stored, of what ``matrix`` gives."""
+        shape = self.weights[node.input[1]].shape
+        flat = matrix.reshape(shape[::-1]).T if self.output_axis(node) else matrix.reshape(shape)
+        return np.ascontiguousarray(flat, dtype=np.float32)
 
     def output_axis(self, node: Any) -> int:
         """The axis of a weighted node's weights that its outputs lie on."""

@@ -13,6 +13,7 @@ from runtime.image import ImageSource, preprocess
 from runtime.metadata import Preprocess
 
 _KEPT = 256 * 2**20  # bytes of arrays that are kept from one pass to the next
+_CHECKED, _LEAST_CHECKED = 48, 10  # pictures, a third at most, that the network is not equalised on
 
 
 class Pictures:
@@ -58,6 +59,20 @@ class Pictures:
         for source in self.sources:
             whole.update(Path(source).read_bytes() if isinstance(source, (str, Path)) else np.asarray(source).tobytes())
         return whole.hexdigest()
+
+
+def split(pictures: Pictures) -> tuple[Pictures, Pictures | None]:
+    """What the network is equalised on and biases are corrected on, and the others, which tell how far values go on
+    pictures that it was not, and which way does best; None of few pictures.
+
+    On the 48 photos that it was fitted to mobilenet_v3_small's logits were 0.11 off, on 300 others 0.21; and least on
+    the former were the ways that clip the latter most. A third kept back tells it as well as 400 others do: 0.167 and
+    0.172, squeezenet1_1 0.0132 and 0.0139, mobilenet_v2 0.075 and 0.073 (2026-11-22).
+    """
+    count = min(len(pictures) // 3, _CHECKED)
+    if count < _LEAST_CHECKED:
+        return pictures, None
+    return pictures.part(0, len(pictures) - count), pictures.part(len(pictures) - count, len(pictures))
 
 
 def noise(rule: Preprocess, count: int, *, seed: int = 0) -> list[ImageSource]:

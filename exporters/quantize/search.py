@@ -16,15 +16,16 @@ from typing import Any, get_args
 
 import numpy as np
 
-from exporters.quantize.bias import corrections, float_means
 from exporters.quantize.centre import centre
+from exporters.quantize.correction import corrections
 from exporters.quantize.emit import emit
 from exporters.quantize.equalise import equalise
 from exporters.quantize.grids import Ranges
 from exporters.quantize.journal import Journal
+from exporters.quantize.means import float_means
 from exporters.quantize.network import Array, Network, add_biases
 from exporters.quantize.observe import Observed, Progress, count, observe, run
-from exporters.quantize.pictures import Pictures
+from exporters.quantize.pictures import Pictures, split
 from exporters.quantize.profiled import layer_times
 from exporters.quantize.rounding import round_together
 from exporters.quantize.scheme import Style, candidates, make_scheme, tensors_of
@@ -34,28 +35,28 @@ from exporters.quantize.timing import milliseconds
 from runtime.engines import ENGINES
 
 _FRONTS = (0, 1, 2, 3, 5, 6, 8)  # layers with weights that may stay in float before the first integer one
+_LONG_FRONTS = (0.2, 0.35, 0.5)  # likewise, of all the layers
+_WORTH = 0.97  # of the time, to leave that many in float
+_AT_ONCE = 5  # models in one run of the clock, for the memory they take
 _SMALL_MAP = 20 * 20  # places; where one more multiplication of HardSwish takes next to no time
-_FEW = 48  # pictures for the bias correction: it settles soon
+_FEW = 32  # pictures for the correction: it settles soon
 _HEAVY = 1e9  # multiplications; for such a network half as many
-_CHECKED, _LEAST_CHECKED = 48, 10  # pictures, a third at most, that the network is not equalised on
 _ALONE_ON = 16  # pictures for the error of each tensor alone: it is summed over all logits
 _MORE_TIME = (1.04, 1.08)  # of the integer network's, for sensitive nodes in float
-_TIMED, _NOT_TIMED = 6, 1.2  # sets of such nodes, and from which estimated time on there is no need to
+_TIMED, _NOT_TIMED = 8, 1.12  # sets of such nodes, and from which estimated time on there is no need to
 _NEGLIGIBLE = 0.01  # error of the logits: hardly an answer changes, and time alone counts
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A float network as it is quantized, what its tensors hold, and what its weights meet (``float_means``).
+    """A float network as it is quantized, and what its tensors hold.
 
-    rescaled: whether HardSwish was. together: whether its weights are rounded together.
+    rescaled: whether HardSwish was.
     """
 
     network: Network
     seen: dict[str, Observed]
-    means: dict[str, Array]
     rescaled: bool = False
-    together: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Way:
     name: in a few words. proto: what came of it. error: of the logits, norm over norm, see ``split``.
     form: what was quantized; chosen: its nodes that run on integers, by their outputs.
     front: layers with weights that stay in float before the first integer one; spared: others that do, the result
-    being sensitive to them, by their outputs. shifts: of the biases.
+    being sensitive to them, by their outputs. mended: ``corrections``.
     times: (float32, this) in milliseconds of one picture, the shortest of many; None where the target is not at hand.
     """
 
@@ -78,7 +79,7 @@ class Way:
     ranges: Ranges = "whole"
     front: int = 0
     spared: frozenset[str] = frozenset()
-    shifts: dict[str, Array] | None = None
+    mended: dict[str, Array] | None = None
     times: tuple[float, float] | None = None
 
     @property
@@ -88,14 +89,14 @@ class Way:
 
     @property
     def cost(self) -> tuple[float, float]:
-        """What the search makes small: twice the time is worth half the error; without times, few layers in float.
+        """What the search makes small: error for the time that is saved; without times, few layers in float.
 
         What is slower than the float network comes after all that is faster: it is of no use.
         """
         error = max(self.error, _NEGLIGIBLE)
-        if self.times is None or self.ratio is None:
+        if self.ratio is None:
             return len(self.spared), error
-        return int(self.ratio >= 1), error * self.times[1]
+        return int(self.ratio >= 1), error / (1 - self.ratio) if self.ratio < 1 else error * self.ratio
 
 
 class Search:
@@ -115,12 +116,14 @@ class Search:
 
     def ways(self) -> list[Way]:
         """Everything that was tried, the best first."""
-        forms = list(_forms(self.proto, self.seen, self.few, self.style))
+        forms = list(_forms(self.proto, self.seen, self.style))
         front = self._fastest_front(forms[0])
         found: list[Way] = []
         for form in forms:
-            names = tensors_of(form.network, _behind(form.network, front, self.style), self.style)[0]
-            count(form.network, form.seen, sorted(names), self.checked, self.progress)
+            network, chosen = form.network, _behind(form.network, front, self.style)
+            count(network, form.seen, sorted(tensors_of(network, chosen, self.style)[0]), self.checked, self.progress)
+            layers = [node for node in network.nodes if node.output[0] in chosen and network.weighted(node)]
+            round_together(network, layers, self.few, self.style.weight_bits, self.progress)
             found += [self._way(form, front, ranges, frozenset()) for ranges in get_args(Ranges)[1:]]
         best, *_ = found = self._timed(found)
         if best.error > _NEGLIGIBLE:
@@ -129,7 +132,7 @@ class Search:
 
     def plain(self) -> Way:
         """The fastest way, whatever it loses: what pictures of noise can tell. Takes seconds, not minutes."""
-        forms = list(_forms(self.proto, self.seen, self.few, self.style))
+        forms = list(_forms(self.proto, self.seen, self.style))
         front = self._fastest_front(forms[0])
         return min(
             self._timed([self._way(form, front, "whole", frozenset(), corrected=False) for form in forms]),
@@ -137,34 +140,28 @@ class Search:
         )
 
     def _finer(self, way: Way) -> Iterator[Way]:
-        """A way with its weights rounded together, and with what the result is most sensitive to in float."""
+        """A way with what the result is most sensitive to in float."""
         assert way.form is not None
-        form, few = way.form, self.few
-        layers = [node for node in form.network.nodes if node.output[0] in way.chosen and form.network.weighted(node)]
-        round_together(form.network, layers, few, self.style.weight_bits, self.progress)
-        form = replace(form, together=True)
-        yield (finer := self._way(form, way.front, way.ranges, frozenset()))
         before: frozenset[str] = frozenset()
-        sets = self._slower(finer, self._spared(finer))
+        sets = self._slower(way, self._spared(way))
         for share in _MORE_TIME:
             within = [spared for time, spared in sets if time <= share]
             if within and within[-1] != before:
                 before = within[-1]
-                yield self._way(form, way.front, way.ranges, before)
+                yield self._way(way.form, way.front, way.ranges, before)
 
     def _way(self, form: Form, front: int, ranges: Ranges, spared: frozenset[str], *, corrected: bool = True) -> Way:
         chosen = _behind(form.network, front, self.style) - spared
         scheme = make_scheme(form.network, form.seen, chosen, ranges, self.style)
-        key = f"front {front}, {ranges}, {form.rescaled}, {form.together}, spared {' '.join(sorted(spared))}"
-        shifts = (
-            self.journal.remember(key, lambda: corrections(form.network, scheme, form.means, self.few, self.progress))
+        key = f"front {front}, {ranges}, {form.rescaled}, spared {' '.join(sorted(spared))}"
+        mended = (
+            self.journal.remember(key, lambda: corrections(form.network, scheme, self.few, self.progress))
             if corrected
             else None
         )
-        made = emit(form.network, scheme, shifts).proto
+        made = emit(form.network, scheme, mended).proto
         words = [f"{front} layers in front in float" if front else "all layers", f"{ranges} ranges"]
         words += ["HardSwish rescaled"] if form.rescaled else []
-        words += ["weights rounded together"] if form.together else []
         words += [f"{len(spared)} sensitive nodes in float"] if spared else []
         return Way(
             name=", ".join(words),
@@ -176,26 +173,35 @@ class Search:
             ranges=ranges,
             front=front,
             spared=spared,
-            shifts=shifts,
+            mended=mended,
         )
 
     def _fastest_front(self, form: Form) -> int:
-        """How many layers in front stay in float, by time alone."""
+        """How many layers in front stay in float, by time alone; a good part of them only where that is worth it."""
         layers = sum(form.network.weighted(node) for node in form.network.nodes)
-        tried = [front for front in _FRONTS if front == 0 or front <= layers - 2]
+        long = [front for share in _LONG_FRONTS if (front := int(share * layers)) > _FRONTS[-1]]
+        tried = [front for front in (*_FRONTS, *long) if front == 0 or front <= layers - 2]
         if not at_hand(self.target):
             return 0
 
-        def measure() -> dict[str, Array]:
-            models = [self.proto.SerializeToString()]
-            for front in tried:
-                chosen = _behind(form.network, front, self.style)
-                scheme = make_scheme(form.network, form.seen, chosen, "whole", self.style)
-                models.append(emit(form.network, scheme).proto.SerializeToString())
-            self.progress("timing", 0, 1)
-            return {"times": np.array(self._milliseconds(models)[1:])}
+        def model(front: int) -> bytes:
+            chosen = _behind(form.network, front, self.style)
+            scheme = make_scheme(form.network, form.seen, chosen, "whole", self.style)
+            made: bytes = emit(form.network, scheme).proto.SerializeToString()
+            return made
 
-        return tried[int(np.argmin(self.journal.remember("fronts", measure)["times"]))]
+        def measure() -> dict[str, Array]:
+            ratios: list[float] = []
+            for start in range(0, len(tried), _AT_ONCE):
+                self.progress("timing", start, len(tried))
+                some = [model(front) for front in tried[start : start + _AT_ONCE]]
+                whole, *times = self._milliseconds([self.proto.SerializeToString(), *some])
+                ratios += [taken / whole for taken in times]
+            return {"ratios": np.array(ratios)}
+
+        ratios = self.journal.remember("fronts", measure)["ratios"]
+        worth = ratios / np.where(np.isin(tried, long), _WORTH, 1)
+        return tried[int(np.argmin(worth))]
 
     def _spared(self, way: Way) -> list[tuple[float, frozenset[str]]]:
         """Sets of nodes to leave in float, and what share of the way's time that would take."""
@@ -203,8 +209,9 @@ class Search:
         network, few = way.form.network, self.few.first(_ALONE_ON)
         scheme = make_scheme(network, way.form.seen, way.chosen, way.ranges, self.style)
         wanted = logits(self.proto, self.output, few)
-        rounded = emit(network, scheme, way.shifts).weights
-        errors = measure_alone(network, scheme, rounded, way.form.means, few, wanted, self.journal, self.progress)
+        rounded = emit(network, scheme, way.mended).weights
+        means = float_means(network, self.few)
+        errors = measure_alone(network, scheme, rounded, means, few, wanted, self.journal, self.progress)
         # OpenVINO's profile has no layers of ours: onnxruntime's stands in for it.
         picture, device = next(self.pictures.batches(1)), ENGINES[measured_by(self.target)].device
         before = layer_times(network, self.proto.SerializeToString(), picture, device=device)
@@ -225,7 +232,7 @@ class Search:
         network, seen = way.form.network, way.form.seen
         some = [sets[index][1] for index in np.unique(np.linspace(0, len(sets) - 1, _TIMED).astype(int))]
         schemes = [make_scheme(network, seen, way.chosen - spared, way.ranges, self.style) for spared in some]
-        models = [way.proto, *(emit(network, scheme, way.shifts).proto for scheme in schemes)]
+        models = [way.proto, *(emit(network, scheme, way.mended).proto for scheme in schemes)]
         self.progress("timing", 0, 1)
         whole, *times = self._milliseconds([model.SerializeToString() for model in models])
         return [(taken / whole, spared) for taken, spared in zip(times, some, strict=True)]
@@ -244,7 +251,7 @@ class Search:
         return milliseconds(models, picture, engine=self.target.engine, undisturbed=True)
 
 
-def _forms(proto: Any, seen: dict[str, Observed], pictures: Pictures, style: Style) -> Iterator[Form]:
+def _forms(proto: Any, seen: dict[str, Observed], style: Style) -> Iterator[Form]:
     """The network centred and equalised: as it is, and with HardSwish on small maps rescaled."""
     for rescaled in (False, True):
         network, own = Network(copy.deepcopy(proto)), copy.deepcopy(seen)
@@ -252,7 +259,7 @@ def _forms(proto: Any, seen: dict[str, Observed], pictures: Pictures, style: Sty
             return
         centre(network, own)
         equalise(network, own, rescale=lambda shape: rescaled and _small(shape))  # noqa: B023 - called at once
-        yield Form(network, own, float_means(network, pictures), rescaled)
+        yield Form(network, own, rescaled)
 
 
 def _multiplications(network: Network, seen: dict[str, Observed]) -> float:
@@ -273,20 +280,6 @@ def _behind(network: Network, front: int, style: Style) -> set[str]:
     layers = [index for index, node in enumerate(network.nodes) if network.weighted(node)]
     start = layers[min(front, len(layers) - 1)] if front else 0
     return able & {node.output[0] for node in network.nodes[start:]}
-
-
-def split(pictures: Pictures) -> tuple[Pictures, Pictures | None]:
-    """What the network is equalised on and biases are corrected on, and the others, which tell how far values go on
-    pictures that it was not, and which way does best; None of few pictures.
-
-    On the 48 photos that it was fitted to mobilenet_v3_small's logits were 0.11 off, on 300 others 0.21; and least on
-    the former were the ways that clip the latter most. A third kept back tells it as well as 400 others do: 0.167 and
-    0.172, squeezenet1_1 0.0132 and 0.0139, mobilenet_v2 0.075 and 0.073 (2026-11-22).
-    """
-    count = min(len(pictures) // 3, _CHECKED)
-    if count < _LEAST_CHECKED:
-        return pictures, None
-    return pictures.part(0, len(pictures) - count), pictures.part(len(pictures) - count, len(pictures))
 
 
 def logits(proto: Any, output: str, pictures: Pictures) -> Array:

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from exporters.quantize.bias import mean_output
 from exporters.quantize.emit import Rounded
 from exporters.quantize.grids import Grid
 from exporters.quantize.journal import Journal
+from exporters.quantize.means import mean_output
 from exporters.quantize.network import Array, Network
 from exporters.quantize.observe import Progress
 from exporters.quantize.pictures import Pictures
@@ -128,15 +128,13 @@ def _with_weights(part: Any, network: Network, node: Any, rounded: Rounded, mean
     from onnx import numpy_helper
 
     exact, now = network.matrix(node), rounded.matrix()
-    weight = network.weights[node.input[1]]
-    turned = now.reshape(weight.T.shape).T if network.output_axis(node) else now.reshape(weight.shape)
     bias = network.weights[node.input[2]].astype(np.float64)
     if node.output[0] in means:
         bias = bias + mean_output(exact - now, means[node.output[0]])
-    changed = {node.input[1]: turned, node.input[2]: bias}
+    changed = {node.input[1]: network.stored(node, now), node.input[2]: bias.astype(np.float32)}
     for item in part.graph.initializer:
         if item.name in changed:
-            item.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(changed[item.name], np.float32), item.name))
+            item.CopyFrom(numpy_helper.from_array(changed[item.name], item.name))
     return part
 
 

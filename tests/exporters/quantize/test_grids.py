@@ -85,7 +85,7 @@ def test_clipping_gives_up_a_lone_outlier_only(ranges: Ranges) -> None:
 
 def test_what_other_pictures_hold_beyond_the_range_widens_it() -> None:
     random = np.random.default_rng(0)
-    few, many = random.normal(0, 1, 50), random.normal(0, 1, 1_000_000)
+    few, many = random.normal(0, 1, 1000), random.normal(0, 1, 1_000_000)
     squared, cubed = (chosen_range(seen(few, many), ranges) for ranges in ("squared", "cubed"))
     assert few.max() < squared[1] <= cubed[1] < many.max()
     assert few.min() > squared[0] >= cubed[0] > many.min()

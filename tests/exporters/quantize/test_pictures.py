@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from exporters.quantize import pictures as module
-from exporters.quantize.search import split
+from exporters.quantize.pictures import split
 from tests.exporters.quantize.networks import pictures
 
 

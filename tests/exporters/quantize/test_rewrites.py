@@ -8,12 +8,12 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from exporters.quantize.bias import corrections, float_means
 from exporters.quantize.centre import centre
+from exporters.quantize.correction import corrections, straightened
 from exporters.quantize.emit import emit
 from exporters.quantize.equalise import equalise
-from exporters.quantize.network import Network
-from exporters.quantize.observe import observe
+from exporters.quantize.network import Network, cut
+from exporters.quantize.observe import observe, run
 from exporters.quantize.scheme import Style, candidates, make_scheme
 from tests.exporters.quantize.networks import mobile, pictures, silent
 
@@ -104,26 +104,61 @@ def test_bias_correction_brings_the_means_back() -> None:
     wanted = answers(network.proto())
     scheme = make_scheme(network, seen, candidates(network, PLAIN), "whole", PLAIN)
     plain = answers(emit(network, scheme).proto)
-    shifts = corrections(network, scheme, float_means(network, pictures()), pictures(), silent)
-    mended = answers(emit(network, scheme, shifts).proto)
+    mended = corrections(network, scheme, pictures(), silent)
+    mended = answers(emit(network, scheme, mended).proto)
     assert np.abs((mended - wanted).mean(axis=0)).max() < 0.5 * np.abs((plain - wanted).mean(axis=0)).max()
+
+
+def test_correction_brings_means_and_gains_back() -> None:
+    random = np.random.default_rng(0)
+    wanted = [random.normal(3, [[[1.0]], [[5.0]], [[0.0]]], size=(4, 3, 20, 20)) for _ in range(3)]
+    noise = [random.normal(0, 0.1, size=one.shape) for one in wanted]
+    got = [0.9 * one + 0.5 + some for one, some in zip(wanted, noise, strict=True)]
+    gain, shift = straightened(zip(wanted, got, strict=True))
+    np.testing.assert_allclose(gain[:2], 1 / 0.9, rtol=0.01)
+    assert 0.74 < gain[2] < 1.34, "a channel that never changes has no slope"
+    now = np.concatenate([gain[:, None, None] * one + shift[:, None, None] for one in got])
+    np.testing.assert_allclose(now.mean((0, 2, 3)), np.concatenate(wanted).mean((0, 2, 3)), rtol=1e-6)
+
+
+def test_corrected_layers_keep_their_gain() -> None:
+    network = Network(mobile(1))
+    seen = observe(network, pictures(), silent)
+    for item in seen.values():
+        item.highest = 0.8 * item.highest  # clips a good deal, which lowers the gains of the layers behind it
+    scheme = make_scheme(network, seen, candidates(network, PLAIN), "whole", PLAIN)
+    mended = corrections(network, scheme, pictures(), silent)
+    shifted = {name: np.stack([np.ones_like(gain), shift]) for name, (gain, shift) in mended.items()}
+    names = ["stem", "pw", "expand"]
+    wanted = next(run(network.proto(extra_outputs=names), names, pictures(), batch=100))
+
+    def slopes(some: dict[str, Any], name: str) -> np.ndarray:
+        made = emit(network, scheme, some).proto
+        result = name if any(name in node.output for node in made.graph.node) else scheme.absorbed[name]
+        got = next(run(cut(made, [result]), [result], pictures(), batch=100))[result]
+        one, other = (value - value.mean((0, 2, 3), keepdims=True) for value in (wanted[name], got))
+        slope: np.ndarray = (one * other).sum((0, 2, 3)) / np.square(one).sum((0, 2, 3))
+        return slope
+
+    for name in names:
+        assert np.abs(slopes(mended, name) - 1).max() < 2e-3
+        assert np.abs(slopes(shifted, name) - 1).mean() > 0.01, "not by biases"
 
 
 def test_a_float_layer_behind_integer_ones_is_corrected_too() -> None:
     network = Network(mobile(1))
-    means = float_means(network, pictures())
     behind = {"left", "right", "head", "logits"}
     scheme = make_scheme(
         network, observe(network, pictures(), silent), candidates(network, PLAIN) - behind, "whole", PLAIN
     )
-    shifts = corrections(network, scheme, means, pictures(), silent)
-    assert behind <= set(shifts)
+    mended = corrections(network, scheme, pictures(), silent)
+    assert behind <= set(mended)
     wanted = answers(network.proto())
-    plain, mended = (answers(emit(network, scheme, some).proto) for some in ({}, shifts))
+    plain, mended = (answers(emit(network, scheme, some).proto) for some in ({}, mended))
     assert np.abs((mended - wanted).mean(axis=0)).max() < 0.1 * np.abs((plain - wanted).mean(axis=0)).max()
     front = candidates(network, PLAIN) - {"stem", "stem.act", "dw", "dw.act"}
     scheme = make_scheme(network, observe(network, pictures(), silent), front, "whole", PLAIN)
-    assert "dw" not in corrections(network, scheme, means, pictures(), silent), "nothing before it is rounded"
+    assert "dw" not in corrections(network, scheme, pictures(), silent), "nothing before it is rounded"
 
 
 def test_layers_left_in_float_stay_in_float(tmp_path: Any) -> None:

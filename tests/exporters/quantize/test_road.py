@@ -42,7 +42,7 @@ def test_a_forced_file_says_how_it_was_made(mobile_file: Path, tmp_path: Path, m
         mobile_file, output, Trial(calibration, held_out, right), force=True,
         progress=lambda what, done, total: steps.append(what),
     )  # fmt: skip
-    assert {"ranges", "histograms", "bias correction", "sensitivity", "timing", "measuring"} <= set(steps)
+    assert {"ranges", "histograms", "correction", "sensitivity", "timing", "measuring"} <= set(steps)
     with runtime.load(output) as model:
         assert model.metadata == done.metadata
         record = model.metadata.quantization if model.metadata else None
@@ -91,9 +91,9 @@ def test_an_interrupted_search_goes_on_where_it_was(
         mobile_file, tmp_path / "int8.onnx", trial, searches=searches, force=True,
         progress=lambda what, done, total: steps.append(f"{what} {done}"),
     )  # fmt: skip
-    kept = before.count("bias correction 0") - 1  # all but the damaged one
-    assert kept >= 4
-    assert steps.count("bias correction 0") == len(made.tried) - kept
+    kept = before.count("correction 0") - 1  # all but the damaged one
+    assert kept >= 3
+    assert steps.count("correction 0") == len(made.tried) - kept
     assert not any(searches.iterdir())
 
 
