@@ -1,6 +1,7 @@
 """int8 beside float32: edgezoo's, onnxruntime's own, and NNCF's when it is installed.
 
     uv run python benchmarks/int8.py --data DATA [--json benchmarks/results/int8.json] [ROW ...]
+    uv run python benchmarks/int8.py --table
 
 DATA is a folder with `photos/` and its `labels.csv` (ImageNet indices), `mnist/`, `cifar10/` and `weights/`; a row
 whose weights are not there is untrained, and tells of speed alone. The first 100 pictures calibrate, the others
@@ -29,6 +30,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.int8_table import END, START, markdown
 from exporters.quantize.road import Trial, quantize
 from exporters.quantize.timing import milliseconds
 from runtime.image import preprocess
@@ -39,6 +41,7 @@ from zoo.datasets import Sample, open_dataset
 from zoo.terminal import print_table, track
 
 CALIBRATION = 100
+RECORD = Path(__file__).with_name("results") / "int8.json"
 
 Batch = npt.NDArray[np.float32]
 
@@ -221,11 +224,17 @@ def main() -> int:
     """Run the rows, print the table, keep the record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)} (default: all)")
-    parser.add_argument("--data", type=Path, required=True, help="the measuring data")
+    parser.add_argument("--data", type=Path, help="the measuring data")
     parser.add_argument("--limit", type=int, help="pictures of each dataset, calibration included (default: all)")
     parser.add_argument("--alone", action="store_true", help="without the peers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to keep the record, row after row")
+    parser.add_argument("--table", action="store_true", help="print the README's table from the record, and stop")
     args = parser.parse_args()
+    if args.table:
+        print(f"{START}\n{markdown(json.loads((args.json or RECORD).read_text(encoding='utf-8')))}{END}")
+        return 0
+    if args.data is None:
+        parser.error("--data DATA is needed")
     done, peers = [], [] if args.alone else list(PEERS)
     for name in track(args.rows or list(ROWS), what="comparing", total=len(args.rows or ROWS)):
         done += (found := compare(name, ROWS[name], args.data, args.limit, peers))

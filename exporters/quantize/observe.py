@@ -117,3 +117,12 @@ def _passes(network: Network, names: list[str], pictures: Pictures) -> Iterator[
     found = run(network.proto(extra_outputs=inner), inner, pictures)
     for pixels, values in zip(pictures.batches(BATCH), found, strict=True):
         yield values | {network.input: pixels}
+
+
+def telling(logits: FloatArray) -> Array:
+    """What of (pictures, classes) tells classes apart: all but what a picture's logits have in common.
+
+    squeezenet1_1's are 6.6 on average and 3.2 apart: against the whole of them an error looks less than half as large.
+    """
+    exact = logits.astype(np.float64)
+    return exact - exact.mean(axis=1, keepdims=True) if exact.shape[1] > 1 else exact

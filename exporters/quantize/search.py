@@ -24,7 +24,7 @@ from exporters.quantize.grids import Ranges
 from exporters.quantize.journal import Journal
 from exporters.quantize.means import float_means
 from exporters.quantize.network import Array, Network, add_biases
-from exporters.quantize.observe import Observed, Progress, count, observe, run
+from exporters.quantize.observe import Observed, Progress, count, observe, run, telling
 from exporters.quantize.pictures import Pictures, split
 from exporters.quantize.profiled import layer_times
 from exporters.quantize.rounding import round_together
@@ -124,7 +124,7 @@ class Search:
             count(network, form.seen, sorted(tensors_of(network, chosen, self.style)[0]), self.checked, self.progress)
             layers = [node for node in network.nodes if node.output[0] in chosen and network.weighted(node)]
             round_together(network, layers, self.few, self.style.weight_bits, self.progress)
-            found += [self._way(form, front, ranges, frozenset()) for ranges in get_args(Ranges)[1:]]
+            found += [self._way(form, front, ranges, frozenset()) for ranges in get_args(Ranges)]
         best, *_ = found = self._timed(found)
         if best.error > _NEGLIGIBLE:
             found += self._finer(best)
@@ -283,8 +283,8 @@ def _behind(network: Network, front: int, style: Style) -> set[str]:
 
 
 def logits(proto: Any, output: str, pictures: Pictures) -> Array:
-    """What a model answers to the pictures, (pictures, classes)."""
-    return np.concatenate([values[output] for values in run(proto, [output], pictures)]).astype(np.float64)
+    """What a model answers to the pictures, (pictures, classes), as ``telling`` has it."""
+    return telling(np.concatenate([values[output] for values in run(proto, [output], pictures)]))
 
 
 def distance(got: Array, wanted: Array) -> float:

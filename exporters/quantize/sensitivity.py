@@ -21,7 +21,7 @@ from exporters.quantize.grids import Grid
 from exporters.quantize.journal import Journal
 from exporters.quantize.means import mean_output
 from exporters.quantize.network import Array, Network
-from exporters.quantize.observe import Progress
+from exporters.quantize.observe import Progress, telling
 from exporters.quantize.pictures import Pictures
 from exporters.quantize.relay import Relay
 from exporters.quantize.scheme import MOVES, Scheme, Style, tensors_of
@@ -63,7 +63,8 @@ def measure_alone(
 ) -> Alone:
     """Round every tensor, and every layer with weights, alone.
 
-    rounded: the layers' weights. means: what they meet, ``float_means``. wanted: the float network's logits.
+    rounded: the layers' weights. means: what they meet, ``float_means``. wanted: ``telling`` of the float
+    network's logits.
     """
     made_of_others = {node.output[0] for node in network.nodes if node.op_type in MOVES}
     grids = {name: grid for name, grid in scheme.grids.items() if name not in made_of_others}
@@ -73,7 +74,7 @@ def measure_alone(
 
     def answered(part: Any) -> dict[str, Array]:
         passes = relay.run(part, [network.output])
-        got = np.concatenate([values[network.output] for values in passes])
+        got = telling(np.concatenate([values[network.output] for values in passes]))
         return {"square": np.array(np.square(got - wanted).sum() / max(np.square(wanted).sum(), 1e-24))}
 
     def with_grid(tensor: str) -> dict[str, Array]:
