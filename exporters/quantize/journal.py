@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import os
 import shutil
@@ -27,10 +28,17 @@ class Journal:
 
     def __init__(self, folder: Path | None, subject: str) -> None:
         self._folder = folder and folder / _digest(subject)
+        self._prefix = ""
+
+    def part(self, name: str) -> Journal:
+        """The same journal, for names that mean something else elsewhere in it."""
+        part = copy.copy(self)
+        part._prefix = f"{self._prefix}{name}: "
+        return part
 
     def remember(self, name: str, compute: Callable[[], dict[str, Array]]) -> dict[str, Array]:
         """What ``compute`` gives, or gave when it was asked before."""
-        file = self._folder and self._folder / f"{_digest(name)}.npz"
+        file = self._folder and self._folder / f"{_digest(self._prefix + name)}.npz"
         if file is None:
             return compute()
         unreadable = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)

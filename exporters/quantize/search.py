@@ -199,7 +199,7 @@ class Search:
                 ratios += [taken / whole for taken in times]
             return {"ratios": np.array(ratios)}
 
-        ratios = self.journal.remember("fronts", measure)["ratios"]
+        ratios = self.journal.remember("ratios of fronts", measure)["ratios"]
         worth = ratios / np.where(np.isin(tried, long), _WORTH, 1)
         return tried[int(np.argmin(worth))]
 
@@ -211,7 +211,8 @@ class Search:
         wanted = logits(self.proto, self.output, few)
         rounded = emit(network, scheme, way.mended).weights
         means = float_means(network, self.few)
-        errors = measure_alone(network, scheme, rounded, means, few, wanted, self.journal, self.progress)
+        journal = self.journal.part(way.name)
+        errors = measure_alone(network, scheme, rounded, means, few, wanted, journal, self.progress)
         # OpenVINO's profile has no layers of ours: onnxruntime's stands in for it.
         picture, device = next(self.pictures.batches(1)), ENGINES[measured_by(self.target)].device
         before = layer_times(network, self.proto.SerializeToString(), picture, device=device)

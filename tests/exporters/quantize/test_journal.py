@@ -50,3 +50,14 @@ def test_old_searches_go(tmp_path: Path) -> None:
     asked: list[int] = []
     Journal(tmp_path, "19").remember("name", lambda: asked.append(1) or {})  # type: ignore[func-returns-value]
     assert not asked
+
+
+def test_parts_keep_names_apart(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "one")
+    found = [
+        float(some.remember("x", lambda at=at: {"value": np.array(at)})["value"])
+        for at, some in enumerate((journal, journal.part("a"), journal.part("b"), journal.part("a"), journal))
+    ]
+    assert found == [0, 1, 2, 1, 0]
+    journal.part("a").close()
+    assert not any(tmp_path.iterdir()), "a part is the same search"

@@ -1,0 +1,87 @@
+"""What the search takes from the clock and from the errors that it is told."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exporters.quantize import search as module
+from exporters.quantize.journal import Journal
+from exporters.quantize.observe import telling
+from exporters.quantize.search import Form, Search, Way
+from exporters.quantize.targets import TARGETS, this_machine
+from tests.exporters.quantize.networks import mobile, pictures, silent
+
+
+@pytest.fixture
+def search(monkeypatch: pytest.MonkeyPatch) -> Search:
+    monkeypatch.setattr(module, "_FRONTS", (0, 1, 2))
+    return Search(mobile(1), pictures(32), TARGETS[this_machine()], Journal(None, ""), silent)
+
+
+def form(search: Search) -> Form:
+    return next(iter(module._forms(search.proto, search.seen, search.style)))
+
+
+@pytest.mark.parametrize(
+    ("shares", "chosen"),
+    [
+        ({0: 0.9, 1: 0.8, 2: 0.85, 4: 0.79}, 1),  # a third of the layers in float is not worth a hundredth
+        ({0: 0.9, 1: 0.8, 2: 0.85, 4: 0.7}, 4),
+        ({0: 0.8, 1: 0.8, 2: 0.8, 4: 0.8}, 0),
+    ],
+)
+def test_long_fronts_stay_in_float_only_where_it_is_worth_it(
+    search: Search, shares: dict[int, float], chosen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = form(search)
+    count = sum(network.network.weighted(node) for node in network.network.nodes)
+    long = [int(share * count) for share in module._LONG_FRONTS if int(share * count) > 2]
+    assert long[0] in (3, 4)
+    order = [0, 1, 2, *long]
+    asked: list[int] = []
+    speed = 1.0
+
+    def clock(models: list[bytes]) -> list[float]:
+        nonlocal speed
+        speed *= 1.7  # the machine drifts from one run of the clock to the next
+        some = order[len(asked) : len(asked) + len(models) - 1]
+        asked.extend(some)
+        return [speed, *(speed * shares.get({long[0]: 4}.get(front, front), 0.95) for front in some)]
+
+    monkeypatch.setattr(search, "_milliseconds", clock)
+    assert search._fastest_front(network) == (long[0] if chosen == 4 else chosen)
+    assert asked == order
+
+
+def test_sets_of_float_nodes_have_the_time_that_is_measured(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    way = search._way(form(search), 0, "whole", frozenset())
+    names = sorted(way.chosen)
+    sets = [(1 + 0.01 * count, frozenset(names[:count])) for count in range(1, 5)] + [(1.5, frozenset(names))]
+    monkeypatch.setattr(search, "_milliseconds", lambda models: [2.0, 2.2, 2.4, 2.6, 2.8][: len(models)])
+    found = search._slower(way, sets)
+    assert [share for share, _ in found] == pytest.approx([1.1, 1.2, 1.3, 1.4]), "the dear one is not even tried"
+    assert [spared for _, spared in found] == [spared for _, spared in sets[:4]]
+    assert search._slower(way, []) == []
+
+
+def test_ways_are_compared_by_error_for_the_time_they_save() -> None:
+    def way(error: float, ratio: float | None, spared: int = 0) -> Way:
+        names = frozenset(map(str, range(spared)))
+        return Way("", None, 0, error=error, times=None if ratio is None else (2.0, 2 * ratio), spared=names)
+
+    assert way(0.10, 0.5).cost < way(0.09, 0.6).cost, "a tenth less error is not worth a fifth of the saving"
+    assert way(0.07, 0.6).cost < way(0.10, 0.5).cost
+    assert way(0.50, 0.99).cost < way(0.01, 1.0).cost, "what is not faster is of no use"
+    assert way(1e-6, 0.5).cost == way(1e-3, 0.5).cost, "below what changes an answer time alone counts"
+    assert way(0.2, None).cost < way(0.1, None, spared=3).cost
+    assert replace(way(0.2, 0.5), times=None).ratio is None
+
+
+def test_what_logits_have_in_common_tells_nothing() -> None:
+    logits = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+    moved = logits + np.arange(5, dtype=np.float32)[:, None]
+    np.testing.assert_allclose(telling(moved), telling(logits), atol=1e-5)
+    one: Any = logits[:, :1]
+    np.testing.assert_array_equal(telling(one), one)  # of a single one the sign is the answer
