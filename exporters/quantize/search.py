@@ -44,7 +44,7 @@ _HEAVY = 1e9  # multiplications; for such a network half as many
 _ALONE_ON = 16  # pictures for the error of each tensor alone: it is summed over all logits
 _MORE_TIME = (1.04, 1.08)  # of the integer network's, for sensitive nodes in float
 _TIMED, _NOT_TIMED = 8, 1.12  # sets of such nodes, and from which estimated time on there is no need to
-_NEGLIGIBLE = 0.01  # error of the logits: hardly an answer changes, and time alone counts
+_NEGLIGIBLE = 0.02  # error of the logits: hardly an answer changes, and time alone counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,7 @@ class Search:
     def _spared(self, way: Way) -> list[tuple[float, frozenset[str]]]:
         """Sets of nodes to leave in float, and what share of the way's time that would take."""
         assert way.form is not None
-        network, few = way.form.network, self.few.first(_ALONE_ON)
+        network, few = way.form.network, self.checked.first(_ALONE_ON)  # others, where clipping shows
         scheme = make_scheme(network, way.form.seen, way.chosen, way.ranges, self.style)
         wanted = logits(self.proto, self.output, few)
         rounded = emit(network, scheme, way.mended).weights
