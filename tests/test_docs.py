@@ -24,7 +24,7 @@ SHORTER = {
     "exporters.architectures.train_lenet5": " --epochs 1",
     "benchmarks/overhead.py": " --rounds 20",
     "benchmarks/catalogue.py": " lenet5 --again",
-    "benchmarks/int8.py": " lenet5 --limit 200",
+    "benchmarks/int8.py --data": " lenet5 --limit 200",
     "benchmarks/gradients.py": " squeezenet1_1 --budget 1",
     "benchmarks/file_to_label.py": " --budget 0.1 --road edgezoo",
     "benchmarks/first_answer.py": " --rounds 1 --road edgezoo",
