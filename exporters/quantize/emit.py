@@ -130,8 +130,16 @@ class _Writer:
 
     def float(self, node: Any) -> None:
         """A node as it is, on what its inputs are in float."""
-        kept = copy.deepcopy(node)
-        for index, name in enumerate(node.input):
+        kept, output = copy.deepcopy(node), node.output[0]
+        if output in self.mended:
+            gain, shift = self.mended[output]
+            matrix, bias = self.network.matrix(node), self.network.weights[node.input[2]]
+            scaled = self.network.stored(node, matrix * gain.reshape(*matrix.shape[:2], 1, 1))
+            kept.input[1] = self.constant(f"{output}::weight", scaled)
+            kept.input[2] = self.constant(f"{output}::bias", (gain * bias + shift).astype(np.float32))
+        for index, name in enumerate(kept.input):
+            if name in self.constants:
+                continue
             if name in self.network.weights:
                 self.constant(name, self.network.weights[name])
             elif name in self.floats:
@@ -141,12 +149,6 @@ class _Writer:
                 kept.input[index] = self.read_by_channel(name, groups * inputs)
             elif name:
                 kept.input[index] = self.read(name)
-        if (output := node.output[0]) in self.mended:
-            gain, shift = self.mended[output]
-            matrix, bias = self.network.matrix(node), self.network.weights[node.input[2]]
-            scaled = self.network.stored(node, matrix * gain.reshape(*matrix.shape[:2], 1, 1))
-            kept.input[1] = self.constant(f"{output}::weights", scaled)
-            kept.input[2] = self.constant(f"{output}::bias", (gain * bias + shift).astype(np.float32))
         self.nodes.append(kept)
         self.floats |= {name: name for name in node.output}
 

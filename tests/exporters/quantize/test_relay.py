@@ -7,7 +7,7 @@ import pytest
 
 from exporters.quantize import relay as module
 from exporters.quantize.emit import dequantized, emit
-from exporters.quantize.network import Network
+from exporters.quantize.network import Network, cut
 from exporters.quantize.observe import observe, run
 from exporters.quantize.relay import Relay
 from exporters.quantize.scheme import Style, candidates, make_scheme
@@ -30,23 +30,13 @@ def test_piece_by_piece_is_the_whole(rounded: bool) -> None:
         made = {name for node in proto.graph.node for name in node.output}
         names = [name for name in map(dequantized, scheme.grids) if name in made and not name.startswith("input")]
         held = [next(node.input[0] for node in proto.graph.node if name in node.output) for name in names]
-    whole = next(
-        {name: np.concatenate([batch[name] for batch in batches]) for name in names}
-        for batches in [list(run(_giving(proto, names), names, photos))]
-    )
+    batches = list(run(cut(proto, names), names, photos))
+    whole = {name: np.concatenate([batch[name] for batch in batches]) for name in names}
     relay = Relay(photos)
     for name, hold in zip(names, held, strict=True):
         got = reached(relay, proto, name, [hold])
         assert got.shape == whole[name].shape
         np.testing.assert_allclose(got, whole[name], rtol=1e-4, atol=1e-4 * np.abs(whole[name]).max())
-
-
-def _giving(proto: Any, names: list[str]) -> Any:
-    from exporters.quantize.network import untyped
-
-    known = {item.name for item in proto.graph.output}
-    proto.graph.output.extend(untyped(name) for name in names if name not in known)
-    return proto
 
 
 def test_what_is_held_is_gone_on_from_and_what_nothing_needs_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

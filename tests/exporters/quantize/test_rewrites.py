@@ -154,6 +154,9 @@ def test_a_float_layer_behind_integer_ones_is_corrected_too() -> None:
     mended = corrections(network, scheme, pictures(), silent)
     assert behind <= set(mended)
     wanted = answers(network.proto())
+    made = emit(network, scheme, mended).proto
+    read = {name for node in made.graph.node for name in node.input}
+    assert [item.name for item in made.graph.initializer if item.name not in read] == [], "stored for nobody"
     plain, mended = (answers(emit(network, scheme, some).proto) for some in ({}, mended))
     assert np.abs((mended - wanted).mean(axis=0)).max() < 0.1 * np.abs((plain - wanted).mean(axis=0)).max()
     front = candidates(network, PLAIN) - {"stem", "stem.act", "dw", "dw.act"}
