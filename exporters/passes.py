@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from exporters.dense import absorb_transposes, fold_scale, over_last_axis
-from exporters.fusions import collapse_reshapes, flat_concat, fold_affine, hard_activations, matmul_to_gemm
+from exporters.fusions import affine_maps, collapse_reshapes, flat_concat, fold_affine, hard_activations, matmul_to_gemm
 from exporters.layout import to_channels_first
 from exporters.leftovers import batch_norm, einsum, strided_copy
 from exporters.optimizer import fold, optimize
@@ -211,6 +211,7 @@ PASSES: tuple[Callable[[Any], None], ...] = (
     batch_norm,
     fold_affine,
     fold_scale,
+    affine_maps,
     matmul_to_gemm,
     flat_concat,
     absorb_transposes,

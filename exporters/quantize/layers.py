@@ -83,7 +83,8 @@ def _errors(network: Network, proto: Any, names: list[str], pictures: Pictures) 
     for exact, rounded in zip(wanted, got, strict=True):
         for name, kept in read.items():
             value = exact[name].astype(np.float64)
-            wrong[name] += float(np.square(rounded[f"{kept}::read"] - value).sum())
+            same = rounded[f"{kept}::read"][:, : value.shape[1]]  # channels behind are of ``widen``
+            wrong[name] += float(np.square(same - value).sum())
             whole[name] += float(np.square(value).sum())
     return {name: float(np.sqrt(wrong[name] / max(whole[name], 1e-24))) for name in read}
 

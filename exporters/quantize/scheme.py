@@ -38,17 +38,24 @@ class Style:
 
     symmetric: 0 is the zero point of every tensor; then a rectifier is no matter of the range, and stays.
     fused: kernels on integers can give floats, after any activation function: what no other one takes stays float.
+    silu: whether x * sigmoid(x) runs on integers too; in float it is rounded once instead of twice.
     """
 
     weight_bits: int = 8
     signed: bool = False
     symmetric: bool = False
     fused: bool = False
+    silu: bool = False
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether they are for the kernels of onnxruntime's CPU."""
+        return not (self.symmetric or self.fused)
 
     @property
     def operators(self) -> frozenset[str]:
         """What can run on such integers."""
-        return COMMON if self.symmetric or self.fused else INTEGER
+        return INTEGER if self.on_cpu else COMMON
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,8 @@ def candidates(network: Network, style: Style) -> set[str]:
         for node in network.nodes
         if node.op_type in style.operators and _is_integer(network, node) and not _keeps_float(network, node, style)
     }
+    if not style.silu:
+        found -= gated(network)
     tensor = network.output
     while (node := network.maker(tensor)) is not None and not network.weighted(node):
         found.discard(node.output[0])
@@ -89,13 +98,31 @@ def candidates(network: Network, style: Style) -> set[str]:
     return found
 
 
+def behind(network: Network, front: int, style: Style) -> set[str]:
+    """The candidates from the layer with weights number ``front`` on."""
+    layers = [index for index, node in enumerate(network.nodes) if network.weighted(node)]
+    start = layers[min(front, len(layers) - 1)] if front else 0
+    return candidates(network, style) & {node.output[0] for node in network.nodes[start:]}
+
+
+def gated(network: Network) -> set[str]:
+    """First outputs of the nodes that compute x * sigmoid(x)."""
+    gates = {node.output[0]: node for node in network.nodes if node.op_type == "Sigmoid"}
+    found = set[str]()
+    for node in network.nodes:
+        for name in node.input if node.op_type == "Mul" else ():
+            if name in gates and gates[name].input[0] in node.input and len(network.readers(name)) == 1:
+                found |= {name, node.output[0]}
+    return found
+
+
 def _is_integer(network: Network, node: Any) -> bool:
     if node.op_type in ("Conv", "Gemm"):
         plain = attribute(node, "alpha", 1.0) == attribute(node, "beta", 1.0) == 1.0 and not attribute(
             node, "transA", 0
         )
         return network.weighted(node) and plain
-    if node.op_type == "AveragePool" and attribute(node, "ceil_mode", 0):
+    if node.op_type == "AveragePool" and (attribute(node, "ceil_mode", 0) or attribute(node, "dilations", [])):
         return False
     return bool(network.computed(node))
 

@@ -10,7 +10,7 @@ are no times, and error alone decides.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -20,23 +20,22 @@ from exporters.quantize.centre import centre
 from exporters.quantize.correction import corrections
 from exporters.quantize.emit import emit
 from exporters.quantize.equalise import equalise
+from exporters.quantize.fronts import fastest_front
 from exporters.quantize.grids import Ranges
 from exporters.quantize.journal import Journal
+from exporters.quantize.kernels import written
 from exporters.quantize.means import float_means
 from exporters.quantize.network import Array, Network, add_biases
 from exporters.quantize.observe import Observed, Progress, count, observe, run, telling
 from exporters.quantize.pictures import Pictures, split
 from exporters.quantize.profiled import layer_times
 from exporters.quantize.rounding import round_together
-from exporters.quantize.scheme import Style, candidates, make_scheme, tensors_of
+from exporters.quantize.scheme import Style, behind, make_scheme, tensors_of
 from exporters.quantize.sensitivity import measure_alone, spared_sets
 from exporters.quantize.targets import Target, at_hand, measured_by
 from exporters.quantize.timing import milliseconds
 from runtime.engines import ENGINES
 
-_FRONTS = (0, 1, 2, 3, 5, 6, 8)  # layers with weights that may stay in float before the first integer one
-_LONG_FRONTS = (0.2, 0.35, 0.5)  # likewise, of all the layers
-_WORTH = 0.97  # of the time, to leave that many in float
 _AT_ONCE = 5  # models in one run of the clock, for the memory they take
 _SMALL_MAP = 20 * 20  # places; where one more multiplication of HardSwish takes next to no time
 _FEW = 32  # pictures for the correction: it settles soon
@@ -63,7 +62,7 @@ class Form:
 class Way:
     """One way that was tried.
 
-    name: in a few words. proto: what came of it. error: of the logits, norm over norm, see ``split``.
+    name: in a few words. proto: what came of it, as in the file. error: of the logits, norm over norm, see ``split``.
     form: what was quantized; chosen: its nodes that run on integers, by their outputs.
     front: layers with weights that stay in float before the first integer one; spared: others that do, the result
     being sensitive to them, by their outputs. mended: ``corrections``.
@@ -117,10 +116,10 @@ class Search:
     def ways(self) -> list[Way]:
         """Everything that was tried, the best first."""
         forms = list(_forms(self.proto, self.seen, self.style))
-        front = self._fastest_front(forms[0])
+        front = self._front(forms[0])
         found: list[Way] = []
         for form in forms:
-            network, chosen = form.network, _behind(form.network, front, self.style)
+            network, chosen = form.network, behind(form.network, front, self.style)
             count(network, form.seen, sorted(tensors_of(network, chosen, self.style)[0]), self.checked, self.progress)
             layers = [node for node in network.nodes if node.output[0] in chosen and network.weighted(node)]
             round_together(network, layers, self.few, self.style.weight_bits, self.progress)
@@ -133,11 +132,18 @@ class Search:
     def plain(self) -> Way:
         """The fastest way, whatever it loses: what pictures of noise can tell. Takes seconds, not minutes."""
         forms = list(_forms(self.proto, self.seen, self.style))
-        front = self._fastest_front(forms[0])
+        front = self._front(forms[0])
         return min(
             self._timed([self._way(form, front, "whole", frozenset(), corrected=False) for form in forms]),
             key=lambda way: way.times[1] if way.times else 0.0,
         )
+
+    def _front(self, form: Form) -> int:
+        """How many layers in front stay in float; ``style`` becomes the faster one."""
+        if not at_hand(self.target):
+            return 0
+        front, self.style = fastest_front(form.network, form.seen, self.style, self._ratios, self.journal)
+        return front
 
     def _finer(self, way: Way) -> Iterator[Way]:
         """A way with what the result is most sensitive to in float."""
@@ -151,7 +157,7 @@ class Search:
                 yield self._way(way.form, way.front, way.ranges, before)
 
     def _way(self, form: Form, front: int, ranges: Ranges, spared: frozenset[str], *, corrected: bool = True) -> Way:
-        chosen = _behind(form.network, front, self.style) - spared
+        chosen = behind(form.network, front, self.style) - spared
         scheme = make_scheme(form.network, form.seen, chosen, ranges, self.style)
         key = f"front {front}, {ranges}, {form.rescaled}, spared {' '.join(sorted(spared))}"
         mended = (
@@ -159,7 +165,7 @@ class Search:
             if corrected
             else None
         )
-        made = emit(form.network, scheme, mended).proto
+        made = written(form.network, scheme, mended)
         words = [f"{front} layers in front in float" if front else "all layers", f"{ranges} ranges"]
         words += ["HardSwish rescaled"] if form.rescaled else []
         words += [f"{len(spared)} sensitive nodes in float"] if spared else []
@@ -175,33 +181,6 @@ class Search:
             spared=spared,
             mended=mended,
         )
-
-    def _fastest_front(self, form: Form) -> int:
-        """How many layers in front stay in float, by time alone; a good part of them only where that is worth it."""
-        layers = sum(form.network.weighted(node) for node in form.network.nodes)
-        long = [front for share in _LONG_FRONTS if (front := int(share * layers)) > _FRONTS[-1]]
-        tried = [front for front in (*_FRONTS, *long) if front == 0 or front <= layers - 2]
-        if not at_hand(self.target):
-            return 0
-
-        def model(front: int) -> bytes:
-            chosen = _behind(form.network, front, self.style)
-            scheme = make_scheme(form.network, form.seen, chosen, "whole", self.style)
-            made: bytes = emit(form.network, scheme).proto.SerializeToString()
-            return made
-
-        def measure() -> dict[str, Array]:
-            ratios: list[float] = []
-            for start in range(0, len(tried), _AT_ONCE):
-                self.progress("timing", start, len(tried))
-                some = [model(front) for front in tried[start : start + _AT_ONCE]]
-                whole, *times = self._milliseconds([self.proto.SerializeToString(), *some])
-                ratios += [taken / whole for taken in times]
-            return {"ratios": np.array(ratios)}
-
-        ratios = self.journal.remember("ratios of fronts", measure)["ratios"]
-        worth = ratios / np.where(np.isin(tried, long), _WORTH, 1)
-        return tried[int(np.argmin(worth))]
 
     def _spared(self, way: Way) -> list[tuple[float, frozenset[str]]]:
         """Sets of nodes to leave in float, and what share of the way's time that would take."""
@@ -233,7 +212,7 @@ class Search:
         network, seen = way.form.network, way.form.seen
         some = [sets[index][1] for index in np.unique(np.linspace(0, len(sets) - 1, _TIMED).astype(int))]
         schemes = [make_scheme(network, seen, way.chosen - spared, way.ranges, self.style) for spared in some]
-        models = [way.proto, *(emit(network, scheme, way.mended).proto for scheme in schemes)]
+        models = [way.proto, *(written(network, scheme, way.mended) for scheme in schemes)]
         self.progress("timing", 0, 1)
         whole, *times = self._milliseconds([model.SerializeToString() for model in models])
         return [(taken / whole, spared) for taken, spared in zip(times, some, strict=True)]
@@ -246,6 +225,16 @@ class Search:
             whole, *times = self._milliseconds(models)
             found = [replace(way, times=(whole, taken)) for way, taken in zip(found, times, strict=True)]
         return sorted(found, key=lambda way: way.cost)
+
+    def _ratios(self, models: Sequence[Callable[[], bytes]]) -> list[float]:
+        """The time of each model over the float network's; made when it is its turn, for the memory they take."""
+        found: list[float] = []
+        for start in range(0, len(models), _AT_ONCE):
+            self.progress("timing", start, len(models))
+            some = [model() for model in models[start : start + _AT_ONCE]]
+            whole, *times = self._milliseconds([self.proto.SerializeToString(), *some])
+            found += [taken / whole for taken in times]
+        return found
 
     def _milliseconds(self, models: list[bytes]) -> list[float]:
         picture = next(self.pictures.batches(1))
@@ -273,14 +262,6 @@ def _multiplications(network: Network, seen: dict[str, Observed]) -> float:
 
 def _small(shape: tuple[int, ...]) -> bool:
     return len(shape) == 4 and shape[2] * shape[3] <= _SMALL_MAP
-
-
-def _behind(network: Network, front: int, style: Style) -> set[str]:
-    """The nodes that can run on integers, from the layer with weights number ``front`` on."""
-    able = candidates(network, style)
-    layers = [index for index, node in enumerate(network.nodes) if network.weighted(node)]
-    start = layers[min(front, len(layers) - 1)] if front else 0
-    return able & {node.output[0] for node in network.nodes[start:]}
 
 
 def logits(proto: Any, output: str, pictures: Pictures) -> Array:

@@ -302,6 +302,43 @@ def test_outputs_on_the_way() -> None:
     check(fusions.hard_activations, proto, "HardSigmoid Mul", **SWISH)
 
 
+# ---- affine_maps
+
+MAPS = "(float[N,6,5,4] x) => (float[] y)"
+# A product of numbers up to some 40 and a sum, rounded twice: below 2^-22 * 40.
+AFFINE = {"atol": 1e-5}
+
+
+@pytest.mark.parametrize("shape", [(6, 1, 1), (1, 6, 1, 1)], ids=str)
+@pytest.mark.parametrize("rest", ["Mul(r, s) y = Add(p, t)", "Mul(s, r) y = Add(t, p)"])
+def test_a_factor_and_a_term_per_channel_are_a_layer(rest: str, shape: tuple[int, ...]) -> None:
+    weights = {"s": normal(*shape, seed=1), "t": normal(*shape, seed=2)}
+    result = check(fusions.affine_maps, parse(f"{MAPS} {{ r = Relu(x) p = {rest} }}", **weights), "Relu Conv", **AFFINE)
+    assert [list(item.dims) for item in result.graph.initializer if item.name in result.graph.node[1].input] == [
+        [6, 1, 1, 1],
+        [6],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        (f"{MAPS} {{ p = Mul(x, s) y = Add(p, t) }}", {}),  # pictures
+        (f"{MAPS} {{ r = Relu(x) p = Mul(r, s) y = Add(p, p) }}", {}),
+        (f"{MAPS} {{ r = Relu(x) p = Mul(r, s) q = Add(p, t) y = Add(q, p) }}", {}),  # something else reads the product
+        ("(float[N,6,5,4] x) => (float[] y, float[] p) { r = Relu(x) p = Mul(r, s) y = Add(p, t) }", {}),
+        (f"{MAPS} {{ r = Relu(x) p = Mul(r, s) y = Add(p, t) }}", {"s": normal(4)}),  # along the last axis
+        (f"{MAPS} {{ r = Relu(x) p = Mul(r, s) y = Add(p, t) }}", {"t": normal(1, 6, 5, 4)}),
+        (f"{MAPS} {{ r = Relu(x) p = Mul(r, s) y = Add(p, t) }}", {"s": normal(1, 1, 1)}),
+        ("(float[N,6,5] x) => (float[] y) { r = Relu(x) p = Mul(r, s) y = Add(p, t) }",
+         {"s": normal(6, 1), "t": normal(6, 1)}),
+    ],
+)  # fmt: skip
+def test_other_products_and_sums_are_none(text: str, weights: dict[str, Array]) -> None:
+    used = {"s": normal(6, 1, 1), "t": normal(6, 1, 1)} | weights
+    untouched(fusions.affine_maps, parse(text, **{name: array for name, array in used.items() if f", {name})" in text}))
+
+
 # ---- matmul_to_gemm
 
 # The same products in another order: 5 of them, of numbers up to some 30.

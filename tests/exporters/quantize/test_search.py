@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from exporters.quantize import fronts
 from exporters.quantize import search as module
 from exporters.quantize.journal import Journal
 from exporters.quantize.observe import telling
@@ -16,7 +17,7 @@ from tests.exporters.quantize.networks import mobile, pictures, silent
 
 @pytest.fixture
 def search(monkeypatch: pytest.MonkeyPatch) -> Search:
-    monkeypatch.setattr(module, "_FRONTS", (0, 1, 2))
+    monkeypatch.setattr(fronts, "_FRONTS", (0, 1, 2))
     return Search(mobile(1), pictures(32), TARGETS[this_machine()], Journal(None, ""), silent)
 
 
@@ -37,7 +38,7 @@ def test_long_fronts_stay_in_float_only_where_it_is_worth_it(
 ) -> None:
     network = form(search)
     count = sum(network.network.weighted(node) for node in network.network.nodes)
-    long = [int(share * count) for share in module._LONG_FRONTS if int(share * count) > 2]
+    long = [int(share * count) for share in fronts._LONG_FRONTS if int(share * count) > 2]
     assert long[0] in (3, 4)
     order = [0, 1, 2, *long]
     asked: list[int] = []
@@ -51,7 +52,7 @@ def test_long_fronts_stay_in_float_only_where_it_is_worth_it(
         return [speed, *(speed * shares.get({long[0]: 4}.get(front, front), 0.95) for front in some)]
 
     monkeypatch.setattr(search, "_milliseconds", clock)
-    assert search._fastest_front(network) == (long[0] if chosen == 4 else chosen)
+    assert search._front(network) == (long[0] if chosen == 4 else chosen)
     assert asked == order
 
 
