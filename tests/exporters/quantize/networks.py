@@ -75,6 +75,17 @@ def mobile(seed: int = 0) -> Any:
     return net.model(net.gemm(x, "logits", 24, 10), 10)
 
 
+def swish() -> Any:
+    """Two layers with x * sigmoid(x) behind."""
+    net = Builder(8)
+    x = net.conv("input", "stem", 3, 16, 3)
+    x = net.add("Mul", [x, net.add("Sigmoid", [x], "stem.gate")], "stem.act")
+    x = net.conv(x, "next", 16, 16)
+    x = net.add("Mul", [net.add("Sigmoid", [x], "next.gate"), x], "next.act")
+    x = net.add("Flatten", [net.add("GlobalAveragePool", [x], "mean")], "flat")
+    return net.model(net.gemm(x, "logits", 16, 10), 10)
+
+
 def pictures(count: int = 24, seed: int = 0) -> Pictures:
     """Smooth noise, as uint8 arrays."""
     random = np.random.default_rng(seed)

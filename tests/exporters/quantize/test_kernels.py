@@ -14,7 +14,7 @@ from exporters.quantize.network import Network, add_biases
 from exporters.quantize.observe import observe
 from exporters.quantize.scheme import Scheme, Style, candidates, make_scheme
 from tests.exporters.graphs import run
-from tests.exporters.quantize.networks import SIDE, Builder, mobile, pictures, silent
+from tests.exporters.quantize.networks import SIDE, Builder, mobile, pictures, silent, swish
 
 PHOTOS = pictures(8)
 
@@ -188,16 +188,6 @@ def test_pools_that_say_more_stay_as_they_are() -> None:
     plain, made = both(net.model(net.gemm(x, "logits", 16, 10), 10))
     assert operators(made)["AveragePool"] == 1
     np.testing.assert_array_equal(answers(plain)[0], answers(made)[0])
-
-
-def swish() -> Any:
-    net = Builder(8)
-    x = net.conv("input", "stem", 3, 16, 3)
-    x = net.add("Mul", [x, net.add("Sigmoid", [x], "stem.gate")], "stem.act")
-    x = net.conv(x, "next", 16, 16)
-    x = net.add("Mul", [net.add("Sigmoid", [x], "next.gate"), x], "next.act")
-    x = net.add("Flatten", [net.add("GlobalAveragePool", [x], "mean")], "flat")
-    return net.model(net.gemm(x, "logits", 16, 10), 10)
 
 
 def test_silu_is_one_kernel_in_float() -> None:
