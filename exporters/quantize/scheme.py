@@ -38,7 +38,8 @@ class Style:
 
     symmetric: 0 is the zero point of every tensor; then a rectifier is no matter of the range, and stays.
     fused: kernels on integers can give floats, after any activation function: what no other one takes stays float.
-    silu: whether x * sigmoid(x) runs on integers too; in float it is rounded once instead of twice.
+    silu: whether x * sigmoid(x) runs on integers too, and what it is multiplied with; in float, values are rounded
+        once instead of two or three times.
     """
 
     weight_bits: int = 8
@@ -106,13 +107,16 @@ def behind(network: Network, front: int, style: Style) -> set[str]:
 
 
 def gated(network: Network) -> set[str]:
-    """First outputs of the nodes that compute x * sigmoid(x)."""
+    """First outputs of the nodes that compute x * sigmoid(x), and of those that multiply what they give."""
     gates = {node.output[0]: node for node in network.nodes if node.op_type == "Sigmoid"}
-    found = set[str]()
+    found, products = set[str](), set[str]()
     for node in network.nodes:
         for name in node.input if node.op_type == "Mul" else ():
-            if name in gates and gates[name].input[0] in node.input and len(network.readers(name)) == 1:
+            if name in products:
+                found.add(node.output[0])
+            elif name in gates and gates[name].input[0] in node.input and len(network.readers(name)) == 1:
                 found |= {name, node.output[0]}
+                products.add(node.output[0])
     return found
 
 
