@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ def quantize(
     """Write ``output`` if it is faster than ``file`` and loses no more than ``max_drop`` points of top-1.
 
     Up to three ways are measured on the held-out pictures, and the first that holds is taken: a little luck is in the
-    figures. Where the target is not at hand, accuracy is measured on the CPU and time is not.
+    figures. Where all of them lose too much, up to three more follow that have more layers in float. Where the target
+    is not at hand, accuracy is measured on the CPU and time is not.
 
     target: a row of TARGETS, or "auto": this machine for int8, cuda for fp16 and bf16. force: write it whatever was
     measured. plain: int8 without a search for accuracy, in seconds: for times alone. pixels: layout of a uint8 input
@@ -108,22 +110,19 @@ def quantize(
     with staged(output) as draft:
         pictures = Pictures(trial.calibration, rule)
         journal = Journal(searches, _subject(digest, pictures, chosen))
+        more: Iterator[Way] = iter(())
         if precision == "int8":
             search = Search(proto, pictures, TARGETS[chosen], journal, progress)
             tried = [search.plain()] if plain else search.ways()
+            more = more if plain else search.rescue(list(tried))
         else:
             tried = [_in_half(proto, precision, engine)]
-        best: tuple[Way, Measured] | None = None
-        for way in _worth_measuring(tried):
+
+        def measured_alone(way: Way) -> Measured:
             _write(way, rule, metadata, draft)
-            measured = measure(file, draft, trial.held_out, trial.answers, progress, engine=engine, timed=here)
-            if best is None or measured.drop < best[1].drop:
-                best = way, measured
-            if measured.complaint(max_drop) is None:
-                best = way, measured
-                break
-        assert best is not None
-        way, measured = best
+            return measure(file, draft, trial.held_out, trial.answers, progress, engine=engine, timed=here)
+
+        way, measured = _first_that_holds(tried, more, measured_alone, max_drop)
         refused = measured.complaint(max_drop)
         if refused and not force:
             raise QuantizationRefused(f"{file}: not written: {refused}{_curve(tried)} (--force writes it)")
@@ -150,6 +149,23 @@ def _in_half(proto: Any, precision: Precision, engine: str) -> Way:
             f"{ENGINES[engine].device!r} ({said}): make it where they are, or use --fp16"
         ) from error
     return way
+
+
+def _first_that_holds(
+    tried: list[Way], more: Iterator[Way], measured: Callable[[Way], Measured], max_drop: float
+) -> tuple[Way, Measured]:
+    """The first way that holds, else the one that loses least. What is taken of ``more`` comes to ``tried``."""
+    found: list[tuple[Way, Measured]] = []
+    waiting = _worth_measuring(tried)
+    while waiting:
+        way = waiting.pop(0)
+        found.append((way, measured(way)))
+        if found[-1][1].complaint(max_drop) is None:
+            return found[-1]
+        if not waiting and all(figures.drop > max_drop for _, figures in found):
+            waiting = list(islice(more, 1))
+            tried += waiting
+    return min(found, key=lambda pair: pair[1].drop)
 
 
 def _worth_measuring(tried: list[Way]) -> list[Way]:

@@ -42,6 +42,7 @@ _FEW = 32  # pictures for the correction: it settles soon
 _HEAVY = 1e9  # multiplications; for such a network half as many
 _ALONE_ON = 16  # pictures for the error of each tensor alone: it is summed over all logits
 _MORE_TIME = (1.04, 1.08)  # of the integer network's, for sensitive nodes in float
+_RESCUE_TIME = (1.15, 1.3, 1.5)  # likewise as it is estimated, where accuracy is still amiss
 _TIMED, _NOT_TIMED = 8, 1.12  # sets of such nodes, and from which estimated time on there is no need to
 _NEGLIGIBLE = 0.02  # error of the logits: hardly an answer changes, and time alone counts
 
@@ -144,6 +145,25 @@ class Search:
             return 0
         front, self.style = fastest_front(form.network, form.seen, self.style, self._ratios, self.journal)
         return front
+
+    def rescue(self, found: list[Way]) -> Iterator[Way]:
+        """Ways with ever more in float than is worth it by ``cost``, as long as they are faster than the float network.
+
+        For where those that were ``found`` lose too much.
+        """
+        way = next(way for way in found if not way.spared)
+        sets = self._spared(way)
+        before = max((way.spared for way in found), key=len)
+        for share in _RESCUE_TIME:
+            within = [spared for time, spared in sets if time <= share]
+            if not within or len(within[-1]) <= len(before):
+                continue
+            assert way.form is not None
+            before = within[-1]
+            (made,) = self._timed([self._way(way.form, way.front, way.ranges, before)])
+            if made.ratio is not None and made.ratio >= 1:
+                return
+            yield made
 
     def _finer(self, way: Way) -> Iterator[Way]:
         """A way with what the result is most sensitive to in float."""

@@ -17,7 +17,7 @@ from runtime.rest import rest
 
 Array = npt.NDArray[Any]
 
-_SETTLE_RUNS = 3  # of each turn, not counted: threads wake up, and the caches held another model
+_SETTLE_RUNS, _SETTLE_S = 3, 0.005  # of each turn, not counted: threads wake up, at first on one core, and so do caches
 _RUNS, _TURN_S = 4, 0.01  # of a turn, that are counted: as many, and as long, at least
 _MOST_TURNS = 15
 _LEAST_TURNS = 4
@@ -71,9 +71,11 @@ def _run(runner: Runner, picture: Array) -> Callable[[], object]:
 
 def _turn(run: Callable[[], object]) -> list[float]:
     rest()  # the threads of the model before spin on, on this one's cores
-    taken: list[float] = []
-    for _ in range(_SETTLE_RUNS):
+    begin, runs = time.perf_counter(), 0
+    while runs < _SETTLE_RUNS or time.perf_counter() - begin < _SETTLE_S:
         run()
+        runs += 1
+    taken: list[float] = []
     while len(taken) < _RUNS or sum(taken) < _TURN_S:
         start = time.perf_counter()
         run()

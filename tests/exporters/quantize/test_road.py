@@ -10,8 +10,10 @@ import pytest
 
 import runtime
 from exporters.quantize import search
+from exporters.quantize.guard import Measured
 from exporters.quantize.layers import compare
-from exporters.quantize.road import Trial, quantize
+from exporters.quantize.road import Trial, _first_that_holds, quantize
+from exporters.quantize.search import Way
 from exporters.quantize.targets import this_machine
 from runtime.errors import InvalidInput, QuantizationRefused
 from runtime.metadata import Layout
@@ -54,6 +56,33 @@ def test_a_forced_file_says_how_it_was_made(mobile_file: Path, tmp_path: Path, m
     assert record.search == done.way.name
     with pytest.raises(InvalidInput, match="already"):
         quantize(output, tmp_path / "again.onnx", Trial(calibration, held_out, right))
+
+
+@pytest.mark.parametrize(
+    ("drops", "ratios", "allowed", "taken", "measured"),
+    [
+        ((2.0, 0.4), (0.5, 0.6), 0.5, "b", "ab"),
+        ((2.0, 3.0, 1.5, 0.4, 0.3), (0.5,) * 5, 0.5, "d", "abcd"),  # the third of the ways, then one more
+        ((2.0, 3.0, 1.5, 0.9, 1.0), (0.5,) * 5, 0.5, "d", "abcde"),  # none: the one that loses least
+        ((0.1, 0.2, 0.3, 0.4), (1.1, 1.0, 1.2, 0.5), 0.5, "a", "abc"),  # not for want of accuracy
+    ],
+)
+def test_more_stays_in_float_only_where_accuracy_is_amiss(
+    drops: tuple[float, ...], ratios: tuple[float, ...], allowed: float, taken: str, measured: str
+) -> None:
+    ways = [Way(name, None, 0, times=(2.0, 1.0)) for name in "abcde"[: len(drops)]]
+    asked: list[str] = []
+
+    def figures(way: Way) -> Measured:
+        asked.append(way.name)
+        place = "abcde".index(way.name)
+        return Measured(900, 95.0, 0.1, (80.0, 80.0 - drops[place]), None, (2.0, 2 * ratios[place]))
+
+    tried = ways[:3]
+    way, found = _first_that_holds(tried, iter(ways[3:]), figures, allowed)
+    assert (way.name, "".join(asked)) == (taken, measured)
+    assert found.drop == pytest.approx(drops["abcde".index(taken)])
+    assert [way.name for way in tried] == list("abcde"[: max(len(measured), len(ways[:3]))])
 
 
 @pytest.mark.slow

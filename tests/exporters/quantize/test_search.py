@@ -91,6 +91,21 @@ def test_sets_of_float_nodes_have_the_time_that_is_measured(search: Search, monk
     assert search._slower(way, []) == []
 
 
+def test_a_rescue_has_ever_more_in_float_while_that_is_faster(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    way = replace(search._way(form(search), 0, "whole", frozenset()), times=(2.0, 1.0))
+    names = sorted(way.chosen)
+    finer = replace(way, spared=frozenset(names[:2]))
+    sets = [(1 + 0.1 * count, frozenset(names[:count])) for count in range(1, 6)]
+    monkeypatch.setattr(search, "_spared", lambda way: sets)
+    times = iter([1.5, 1.9, 2.0])
+    monkeypatch.setattr(search, "_milliseconds", lambda models: [2.0, next(times)])
+    made = list(search.rescue([finer, way]))
+    assert [len(one.spared) for one in made] == [3, 5], "beyond what was tried"
+    assert [one.ratio for one in made] == pytest.approx([0.75, 0.95])
+    monkeypatch.setattr(search, "_milliseconds", lambda models: [2.0, 2.0])
+    assert not list(search.rescue([way])), "what is not faster is of no use"
+
+
 def test_ways_are_compared_by_error_for_the_time_they_save() -> None:
     def way(error: float, ratio: float | None, spared: int = 0) -> Way:
         names = frozenset(map(str, range(spared)))
