@@ -14,7 +14,7 @@ from exporters.quantize.network import Array, Network
 from exporters.quantize.observe import Observed
 from exporters.quantize.scheme import Style, behind, gated, make_scheme
 
-_FRONTS = (0, 1, 2, 3, 5, 6, 8)  # layers with weights that may stay in float before the first integer one
+_FRONTS = (0, 1, 2, 3, 4, 5, 6, 8)  # layers with weights that may stay in float before the first integer one
 _LONG_FRONTS = (0.2, 0.35, 0.5)  # likewise, of all the layers
 _AGAIN = 3  # of them, the fastest, are timed once more: one of many is always the fastest by luck
 _WORTH = 0.97  # of the time, to leave that many in float, or to round more than is needed
