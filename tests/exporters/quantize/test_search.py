@@ -112,7 +112,8 @@ def test_ways_are_compared_by_error_for_the_time_they_save() -> None:
         return Way("", None, 0, error=error, times=None if ratio is None else (2.0, 2 * ratio), spared=names)
 
     assert way(0.10, 0.5).cost < way(0.09, 0.6).cost, "a tenth less error is not worth a fifth of the saving"
-    assert way(0.07, 0.6).cost < way(0.10, 0.5).cost
+    assert way(0.06, 0.6).cost < way(0.10, 0.5).cost
+    assert way(0.10, 0.88).cost < way(0.06, 0.94).cost, "nor are two fifths less worth half of it"
     assert way(0.50, 0.99).cost < way(0.01, 1.0).cost, "what is not faster is of no use"
     assert way(1e-6, 0.5).cost == way(1e-3, 0.5).cost, "below what changes an answer time alone counts"
     assert way(0.2, None).cost < way(0.1, None, spared=3).cost
