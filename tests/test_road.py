@@ -55,8 +55,8 @@ KERAS_OPERATORS = {
     "mobilenet_v3_small": "Add Conv GlobalAveragePool HardSigmoid HardSwish Mul Relu Reshape",
     "efficientnet_v2_b0": "Add Conv Div Flatten Gemm GlobalAveragePool Mul Sigmoid Sub",
     "convnext_tiny": "Add Conv Div Erf Flatten Gemm GlobalAveragePool LayerNormalization MatMul Mul Sub Transpose",
-    "resnet50_v2": "Add Conv Flatten Gemm GlobalAveragePool MaxPool Mul Pad Relu",
-    "nasnet_mobile": "Add AveragePool Concat Conv Flatten Gemm GlobalAveragePool MaxPool Mul Pad Relu Slice",
+    "resnet50_v2": "Add Conv Flatten Gemm GlobalAveragePool MaxPool Pad Relu",
+    "nasnet_mobile": "Add AveragePool Concat Conv Flatten Gemm GlobalAveragePool MaxPool Pad Relu Slice",
 }
 
 # Layer normalisation and attention work along the channels, which NCHW has to turn to the end for them.
