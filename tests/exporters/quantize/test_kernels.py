@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 from exporters.quantize.emit import emit
-from exporters.quantize.kernels import written
+from exporters.quantize.kernels import suited, written
 from exporters.quantize.network import Network, add_biases
 from exporters.quantize.observe import observe
 from exporters.quantize.scheme import Scheme, Style, candidates, make_scheme
@@ -113,6 +113,32 @@ def test_all_that_is_as_wide_is_widened_with_it(front: bool) -> None:
     (wide,) = answers(made, "dw.act::dequantized")
     assert wide.shape[1] == 32
     np.testing.assert_array_equal(wide[:, 20:], 0)
+
+
+def test_silu_is_as_wide_as_what_it_takes() -> None:
+    net = Builder(9)
+    x = net.conv("input", "stem", 3, 20, 3)
+    x = net.add("Mul", [x, net.add("Sigmoid", [x], "stem.gate")], "stem.act")
+    x = net.add("Relu", [net.conv(x, "dw", 20, 20, 3, group=20)], "dw.act")
+    x = net.add("Flatten", [net.add("GlobalAveragePool", [net.conv(x, "project", 20, 8)], "mean")], "flat")
+    _, made = both(net.model(net.gemm(x, "logits", 8, 10), 10))
+    assert operators(made)["QuickGelu"] == 1
+    assert convolutions(made) == {
+        "stem": (1, (32, 4, 3, 3)), "dw": (32, (32, 1, 3, 3)), "project": (1, (8, 32, 1, 1))
+    }  # fmt: skip
+
+
+def test_where_shapes_are_not_known_nothing_is_widened() -> None:
+    net = Builder(10)
+    x = net.add("Relu", [net.conv("input", "stem", 3, 20, 1)], "stem.act")
+    x = net.add("Mul", [x, net.constant("each", np.linspace(0.5, 2, 20).reshape(20, 1, 1))], "scaled")
+    x = net.add("Relu", [net.conv(x, "dw", 20, 20, 3, group=20)], "dw.act")
+    x = net.add("Flatten", [net.add("GlobalAveragePool", [x], "mean")], "flat")
+    network, scheme = scheme_of(net.model(net.gemm(x, "logits", 20, 10), 10), Style())
+    plain = emit(network, scheme).proto
+    del plain.graph.input[0].type.tensor_type.shape.dim[:]
+    plain.graph.input[0].type.tensor_type.ClearField("shape")
+    assert convolutions(suited(plain)) == convolutions(plain)
 
 
 @pytest.mark.parametrize("output", ["dw.act", "cat"])
