@@ -14,7 +14,7 @@ from exporters.quantize.network import Network, untyped
 from exporters.quantize.observe import Progress, run
 from exporters.quantize.pictures import Pictures
 from exporters.quantize.profiled import layer_times, layers_of
-from exporters.quantize.search import Way
+from exporters.quantize.way import Way
 from runtime.pixel_input import find, without_pixels
 
 _PICTURES = 16  # for the errors: they are sums over whole tensors, and settle at once

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -34,6 +34,7 @@ from exporters.quantize.scheme import Style, behind, make_scheme, tensors_of
 from exporters.quantize.sensitivity import measure_alone, spared_sets
 from exporters.quantize.targets import Target, at_hand, measured_by
 from exporters.quantize.timing import milliseconds
+from exporters.quantize.way import NEGLIGIBLE, Form, Way
 from runtime.engines import ENGINES
 
 _AT_ONCE = 5  # models in one run of the clock, for the memory they take
@@ -44,60 +45,6 @@ _ALONE_ON = 16  # pictures for the error of each tensor alone: it is summed over
 _MORE_TIME = (1.04, 1.08)  # of the integer network's, for sensitive nodes in float
 _RESCUE_TIME = (1.15, 1.3, 1.5)  # likewise as it is estimated, where accuracy is still amiss
 _TIMED, _NOT_TIMED = 8, 1.12  # sets of such nodes, and from which estimated time on there is no need to
-_NEGLIGIBLE = 0.02  # error of the logits: hardly an answer changes, and time alone counts
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """A float network as it is quantized, and what its tensors hold.
-
-    rescaled: whether HardSwish was.
-    """
-
-    network: Network
-    seen: dict[str, Observed]
-    rescaled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One way that was tried.
-
-    name: in a few words. proto: what came of it, as in the file. error: of the logits, norm over norm, see ``split``.
-    form: what was quantized; chosen: its nodes that run on integers, by their outputs.
-    front: layers with weights that stay in float before the first integer one; spared: others that do, the result
-    being sensitive to them, by their outputs. mended: ``corrections``.
-    times: (float32, this) in milliseconds of one picture, the shortest of many; None where the target is not at hand.
-    """
-
-    name: str
-    proto: Any
-    float_nodes: int
-    chosen: frozenset[str] = frozenset()
-    error: float = 0.0
-    form: Form | None = None
-    ranges: Ranges = "whole"
-    front: int = 0
-    spared: frozenset[str] = frozenset()
-    mended: dict[str, Array] | None = None
-    times: tuple[float, float] | None = None
-
-    @property
-    def ratio(self) -> float | None:
-        """Its time over the float network's."""
-        return self.times and self.times[1] / self.times[0]
-
-    @property
-    def cost(self) -> tuple[float, float]:
-        """What the search makes small: error for the square of the time saved; without times, few layers in float.
-
-        Squared, for speed is what integers are for: where little can be saved, half of it is not given for a third
-        of the error. What is slower than the float network comes after all that is faster: it is of no use.
-        """
-        error = max(self.error, _NEGLIGIBLE)
-        if self.ratio is None:
-            return len(self.spared), error
-        return int(self.ratio >= 1), error / (1 - self.ratio) ** 2 if self.ratio < 1 else error * self.ratio
 
 
 class Search:
@@ -127,7 +74,7 @@ class Search:
             round_together(network, layers, self.few, self.style.weight_bits, self.progress)
             found += [self._way(form, front, ranges, frozenset()) for ranges in get_args(Ranges)]
         best, *_ = found = self._timed(found)
-        if best.error > _NEGLIGIBLE:
+        if best.error > NEGLIGIBLE:
             found += self._finer(best)
         return self._timed(found)
 
@@ -239,12 +186,18 @@ class Search:
         return [(taken / whole, spared) for taken, spared in zip(times, some, strict=True)]
 
     def _timed(self, found: list[Way]) -> list[Way]:
-        """Every way with its time, all measured in one interleaved run; the best first."""
+        """Every way with its time, all measured in one interleaved run; the best first.
+
+        Ways that differ in their ranges alone are of the same kernels: what the clock says between them is noise.
+        """
         if at_hand(self.target):
             self.progress("timing", 0, 1)
             models = [self.proto.SerializeToString(), *(way.proto.SerializeToString() for way in found)]
             whole, *times = self._milliseconds(models)
-            found = [replace(way, times=(whole, taken)) for way, taken in zip(found, times, strict=True)]
+            shortest: dict[object, float] = {}
+            for way, taken in zip(found, times, strict=True):
+                shortest[way.kernels] = min(taken, shortest.get(way.kernels, taken))
+            found = [replace(way, times=(whole, shortest[way.kernels])) for way in found]
         return sorted(found, key=lambda way: way.cost)
 
     def _ratios(self, models: Sequence[Callable[[], bytes]]) -> list[float]:

@@ -12,7 +12,7 @@ from exporters.quantize.layers import compare
 from exporters.quantize.network import Network
 from exporters.quantize.observe import observe
 from exporters.quantize.scheme import Style, candidates, make_scheme
-from exporters.quantize.search import Form, Way
+from exporters.quantize.way import Form, Way
 from tests.exporters.quantize.networks import mobile, pictures, silent
 
 STYLE = Style()

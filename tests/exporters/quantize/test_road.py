@@ -12,9 +12,9 @@ import runtime
 from exporters.quantize import search
 from exporters.quantize.guard import Measured
 from exporters.quantize.layers import compare
-from exporters.quantize.road import Trial, _first_that_holds, quantize
-from exporters.quantize.search import Way
+from exporters.quantize.road import Trial, _first_that_holds, _worth_measuring, quantize
 from exporters.quantize.targets import this_machine
+from exporters.quantize.way import Way
 from runtime.errors import InvalidInput, QuantizationRefused
 from runtime.metadata import Layout
 from runtime.pixel_input import without_pixels
@@ -36,7 +36,7 @@ def even_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_a_forced_file_says_how_it_was_made(mobile_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "_NEGLIGIBLE", 0.0)  # the small network's error is: its layers are looked at anyway
+    monkeypatch.setattr(search, "NEGLIGIBLE", 0.0)  # the small network's error is: its layers are looked at anyway
     calibration, held_out = pictures(32).sources, pictures(40, seed=1).sources
     right, output = own_answers(mobile_file, held_out), tmp_path / "int8.onnx"
     steps: list[str] = []
@@ -70,7 +70,10 @@ def test_a_forced_file_says_how_it_was_made(mobile_file: Path, tmp_path: Path, m
 def test_more_stays_in_float_only_where_accuracy_is_amiss(
     drops: tuple[float, ...], ratios: tuple[float, ...], allowed: float, taken: str, measured: str
 ) -> None:
-    ways = [Way(name, None, 0, times=(2.0, 1.0)) for name in "abcde"[: len(drops)]]
+    ways = [
+        Way(name, None, 0, error=0.3 - 0.05 * place, times=(2.0, 1 + 0.1 * place))
+        for place, name in enumerate("abcde"[: len(drops)])
+    ]
     asked: list[str] = []
 
     def figures(way: Way) -> Measured:
@@ -83,6 +86,16 @@ def test_more_stays_in_float_only_where_accuracy_is_amiss(
     assert (way.name, "".join(asked)) == (taken, measured)
     assert found.drop == pytest.approx(drops["abcde".index(taken)])
     assert [way.name for way in tried] == list("abcde"[: max(len(measured), len(ways[:3]))])
+
+
+def test_what_is_measured_errs_less_and_less() -> None:
+    def way(name: str, error: float, ratio: float) -> Way:
+        return Way(name, None, 0, error=error, times=(1.0, ratio))
+
+    slow = [way("f", 0.02, 0.9), way("g", 0.01, 0.95), way("h", 0.005, 1.1)]
+    tried = [way("a", 0.1, 0.5), way("b", 0.2, 0.4), way("c", 0.08, 0.6), way("d", 0.09, 0.7), way("e", 0.05, 0.8)]
+    assert [way.name for way in _worth_measuring(tried + slow)] == ["a", "c", "e", "f"]
+    assert [way.name for way in _worth_measuring([*tried[:2], *slow[1:]])] == ["a", "g"]
 
 
 @pytest.mark.slow
@@ -100,7 +113,7 @@ def test_a_refusal_writes_nothing(mobile_file: Path, tmp_path: Path) -> None:
 def test_an_interrupted_search_goes_on_where_it_was(
     mobile_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, even_times: None
 ) -> None:
-    monkeypatch.setattr(search, "_NEGLIGIBLE", 0.0)
+    monkeypatch.setattr(search, "NEGLIGIBLE", 0.0)
     trial = Trial(pictures(32).sources, pictures(40, seed=1).sources)
     searches, before = tmp_path / "searches", []
 

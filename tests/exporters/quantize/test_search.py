@@ -10,8 +10,9 @@ from exporters.quantize import fronts
 from exporters.quantize import search as module
 from exporters.quantize.journal import Journal
 from exporters.quantize.observe import telling
-from exporters.quantize.search import Form, Search, Way
+from exporters.quantize.search import Search
 from exporters.quantize.targets import TARGETS, this_machine
+from exporters.quantize.way import Form, Way
 from tests.exporters.quantize.networks import mobile, pictures, silent, swish
 
 
@@ -118,6 +119,14 @@ def test_ways_are_compared_by_error_for_the_time_they_save() -> None:
     assert way(1e-6, 0.5).cost == way(1e-3, 0.5).cost, "below what changes an answer time alone counts"
     assert way(0.2, None).cost < way(0.1, None, spared=3).cost
     assert replace(way(0.2, 0.5), times=None).ratio is None
+
+
+def test_ways_of_the_same_kernels_take_the_same_time(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = search._way(form(search), 0, "whole", frozenset())
+    found = [one, replace(one, ranges="cubed", error=2 * one.error), replace(one, spared=frozenset(["pw"]))]
+    monkeypatch.setattr(search, "_milliseconds", lambda models: [2.0, 1.1, 1.0, 1.2])
+    timed = {(way.ranges, len(way.spared)): way.times for way in search._timed(found)}
+    assert timed == {("whole", 0): (2.0, 1.0), ("cubed", 0): (2.0, 1.0), ("whole", 1): (2.0, 1.2)}
 
 
 def test_what_logits_have_in_common_tells_nothing() -> None:
