@@ -18,7 +18,7 @@ from exporters.quantize.observe import Progress
 from exporters.quantize.pictures import Pictures
 from exporters.quantize.search import Search
 from exporters.quantize.targets import TARGETS, at_hand, measured_by, this_machine
-from exporters.quantize.way import Way
+from exporters.quantize.way import STORED, Way
 from runtime.engines import ENGINES, open_session
 from runtime.errors import InvalidArtifact, InvalidInput, ParityError, QuantizationRefused
 from runtime.files import sha256
@@ -212,8 +212,11 @@ def _record(
     machine, calibrated = report(), precision == "int8"
     style = TARGETS[target].style
     symmetric = ", symmetric" if style.symmetric else ""
+    scheme = f"int8 QDQ, {style.weight_bits}-bit weights per channel{symmetric}"
+    if way.name == STORED:
+        scheme = "weights as int8 per channel, computed with in float32"
     return Quantization(
-        scheme=f"int8 QDQ, {style.weight_bits}-bit weights per channel{symmetric}" if calibrated else precision,
+        scheme=scheme if calibrated else precision,
         target=target,
         search=way.name,
         integer_nodes=len(way.chosen),

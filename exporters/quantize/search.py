@@ -32,9 +32,10 @@ from exporters.quantize.profiled import layer_times
 from exporters.quantize.rounding import round_together
 from exporters.quantize.scheme import Style, behind, make_scheme, tensors_of
 from exporters.quantize.sensitivity import measure_alone, spared_sets
+from exporters.quantize.stored import stored_as_integers
 from exporters.quantize.targets import Target, at_hand, measured_by
 from exporters.quantize.timing import milliseconds
-from exporters.quantize.way import NEGLIGIBLE, Form, Way
+from exporters.quantize.way import NEGLIGIBLE, STORED, Form, Way
 from runtime.engines import ENGINES
 
 _AT_ONCE = 5  # models in one run of the clock, for the memory they take
@@ -76,7 +77,10 @@ class Search:
         best, *_ = found = self._timed(found)
         if best.error > NEGLIGIBLE:
             found += self._finer(best)
-        return self._timed(found)
+        found = self._timed(found)
+        if all(way.ratio is not None and way.ratio >= 1 for way in found):
+            found = self._timed([*found, self._stored()])
+        return found
 
     def plain(self) -> Way:
         """The fastest way, whatever it loses: what pictures of noise can tell. Takes seconds, not minutes."""
@@ -94,12 +98,19 @@ class Search:
         front, self.style = fastest_front(form.network, form.seen, self.style, self._ratios, self.journal)
         return front
 
+    def _stored(self) -> Way:
+        """Integers for the file's size alone."""
+        network = Network(self.proto)
+        proto = stored_as_integers(network)
+        error = distance(logits(proto, self.output, self.checked), self.wanted)
+        return Way(STORED, proto, len(network.nodes), error=error, form=Form(network, self.seen))
+
     def rescue(self, found: list[Way]) -> Iterator[Way]:
         """Ways with ever more in float than is worth it by ``cost``, as long as they are faster than the float network.
 
         For where those that were ``found`` lose too much.
         """
-        way = next(way for way in found if not way.spared)
+        way = next(way for way in found if way.chosen and not way.spared)
         sets = self._spared(way)
         before = max((way.spared for way in found), key=len)
         for share in _RESCUE_TIME:

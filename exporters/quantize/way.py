@@ -12,6 +12,9 @@ from exporters.quantize.observe import Observed
 NEGLIGIBLE = 0.02
 """Error of the logits below which hardly an answer changes, and time alone counts."""
 
+STORED = "weights alone as integers"
+"""Name of the way of ``exporters.quantize.stored``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Form:
@@ -51,7 +54,7 @@ class Way:
     @property
     def kernels(self) -> object:
         """The same for ways that run the same kernels."""
-        return self.form is not None and self.form.rescaled, self.front, self.spared
+        return self.form is not None and self.form.rescaled, self.front, self.spared, bool(self.chosen)
 
     @property
     def ratio(self) -> float | None:
