@@ -17,7 +17,7 @@ What cannot be known is None, never a guess, and then the totals are incomplete.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Literal
 
@@ -125,13 +125,16 @@ class _Weights:
     """What is known of stored tensors while the graph is walked.
 
     sizes: tensor -> how many numbers. origins: constant value -> the float tensors it is made of.
-    read, counted: the tensors that a node has read at all, and as weights.
+    read, counted: the tensors that a node has read at all, and as weights. bytes: the stored ones of 8 bits.
+    unpacked: floats that such were cast to, whose factor is their scale.
     """
 
     sizes: dict[str, int]
     origins: dict[str, frozenset[str]]
     read: set[str]
     counted: set[str]
+    bytes: set[str] = field(default_factory=set)
+    unpacked: set[str] = field(default_factory=set)
 
 
 def count(proto: ModelProto, *, batch: int = 1, size: tuple[int, int] | None = None) -> LayerTable:
@@ -174,6 +177,11 @@ def _walk(graph: GraphProto, shapes: Shapes, weights: _Weights) -> Iterator[Laye
             weights.origins[node.output[0]] = frozenset()
         elif not inner and product_of(node) is None and _is_constant(node, weights):
             made = _reads(node, weights)
+            if node.op_type == "Cast" and node.input[0] in weights.bytes:
+                made = frozenset(node.input)
+                weights.unpacked.update(node.output)
+            elif node.op_type == "Mul" and (values := weights.unpacked & {*node.input}):
+                made = weights.origins[min(values)]
             weights.origins.update((name, made) for name in node.output if name)
         else:
             yield _layer(node, shapes, weights, [layer for part in inner for layer in _walk(part, shapes, weights)])
@@ -200,6 +208,8 @@ def _layer(node: NodeProto, shapes: Shapes, weights: _Weights, inside: list[Laye
 def _store(tensor: TensorProto, name: str, weights: _Weights) -> None:
     """Note a stored tensor. Whether an integer one is a weight, its reader tells."""
     weights.sizes[name] = prod(tensor.dims)
+    if tensor.dims and tensor.data_type in (tensor.INT8, tensor.UINT8):
+        weights.bytes.add(name)
     stored = tensor.dims and _is_float(tensor) and not name.startswith(PREFIX)
     weights.origins[name] = frozenset((name,)) if stored else frozenset()
 

@@ -40,7 +40,7 @@ _WEIGHTED = {
     "QLinearConv": (3,), "QLinearMatMul": (0, 3), "QGemm": (0, 3),
 }  # fmt: skip
 """Operators with weights -> which of their inputs may be."""
-_PASSING = ("DequantizeLinear", "QuantizeLinear", "Cast", "Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze")
+_PASSING = tuple("DequantizeLinear QuantizeLinear Cast Mul Transpose Reshape Identity Squeeze Unsqueeze".split())
 
 
 class Box(NamedTuple):

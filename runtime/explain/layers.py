@@ -25,10 +25,14 @@ class LayerInfo:
 
 def layers(graph: Graph, stored: str | None) -> list[LayerInfo]:
     """Every map of places that a node gives, in the order of the graph. stored: the default that the file names."""
+    stored_too = set(graph.initializers)  # and what is made of weights alone, where a file unpacks them
+    for node in graph.model.graph.node:
+        if stored_too.issuperset(name for name in node.input if name):
+            stored_too.update(node.output)
     found = [
         LayerInfo(name, node.op_type, shape)
         for node in graph.model.graph.node
-        if node.op_type not in _CONVERSIONS
+        if node.op_type not in _CONVERSIONS and node.output[0] not in stored_too
         for name in node.output[:1]
         if name and graph.dtype(name) in FLOATS and len(shape := _shape(graph, name)) == 3
     ]

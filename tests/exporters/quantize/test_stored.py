@@ -14,9 +14,13 @@ from exporters.quantize.search import Search
 from exporters.quantize.stored import stored_as_integers
 from exporters.quantize.targets import TARGETS, this_machine
 from exporters.quantize.way import STORED
+from runtime.explain.faithfulness import shuffled
+from runtime.explain.layers import layers
+from runtime.gradients.graph import Graph
 from tests.exporters.graphs import run
 from tests.exporters.quantize.networks import mobile, pictures, silent
 from tests.exporters.quantize.test_rewrites import optimized
+from zoo.layers import count
 
 
 def turned() -> Any:
@@ -47,6 +51,18 @@ def test_it_is_the_network_of_the_rounded_weights(model: Any, tmp_path: Any) -> 
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
     ready = [node.op_type for node in optimized(made, tmp_path).graph.node]
     assert sorted(ready) == sorted(node.op_type for node in optimized(model, tmp_path).graph.node)
+
+
+def test_its_weights_are_counted_explained_and_shuffled() -> None:
+    model = mobile(2)
+    made = stored_as_integers(Network(model))
+    assert count(made).parameters == count(model).parameters
+    assert count(made).unread == 0
+    assert [layer.name for layer in layers(Graph(made), None)] == [layer.name for layer in layers(Graph(model), None)]
+    mixed = shuffled(made)
+    stored = {item.name: numpy_helper.to_array(item) for item in made.graph.initializer}
+    moved = {item.name for item in mixed.graph.initializer if (numpy_helper.to_array(item) != stored[item.name]).any()}
+    assert moved == {name for name, array in stored.items() if array.dtype == np.int8}
 
 
 @pytest.mark.parametrize(("shortest", "first"), [(1.0, True), (0.9, False)])
