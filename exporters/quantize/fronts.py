@@ -43,13 +43,13 @@ def fastest_front(
         models = [partial(model, *one) for one in some]
         return journal.remember(name, lambda: {"ratios": np.array(ratios(models))})["ratios"]
 
-    for name in ("ratios of fronts", "ratios of the best fronts"):
-        by_front = measured(name, [(front, style) for front in tried])
+    for name in ("ratios", "ratios again"):
+        by_front = measured(f"{name} of fronts {tried}", [(front, style) for front in tried])
         order = np.argsort(by_front / np.where(np.isin(tried, long), _WORTH, 1), kind="stable")
         tried = [tried[place] for place in order[:_AGAIN]]
     front = tried[0]
     other = replace(style, silu=True)
     if style.on_cpu and gated(network) & behind(network, front, other):
-        in_float, on_integers = measured("ratios of silu", [(front, style), (front, other)])
+        in_float, on_integers = measured(f"ratios of silu behind {front}", [(front, style), (front, other)])
         style = other if on_integers < _WORTH * in_float else style
     return front, style
