@@ -126,8 +126,9 @@ def _is_integer(network: Network, node: Any) -> bool:
             node, "transA", 0
         )
         return network.weighted(node) and plain
-    if node.op_type == "AveragePool" and (attribute(node, "ceil_mode", 0) or attribute(node, "dilations", [])):
-        return False
+    if node.op_type == "AveragePool":
+        spread = any(step != 1 for step in attribute(node, "dilations", []))
+        return not (attribute(node, "ceil_mode", 0) or spread) and bool(network.computed(node))
     return bool(network.computed(node))
 
 

@@ -40,7 +40,7 @@ _WEIGHTED = {
     "QLinearConv": (3,), "QLinearMatMul": (0, 3), "QGemm": (0, 3),
 }  # fmt: skip
 """Operators with weights -> which of their inputs may be."""
-_PASSING = tuple("DequantizeLinear QuantizeLinear Cast Mul Transpose Reshape Identity Squeeze Unsqueeze".split())
+_PASSING = ("DequantizeLinear", "QuantizeLinear", "Cast", "Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze")
 
 
 class Box(NamedTuple):
@@ -214,7 +214,7 @@ def shuffled(proto: Any, *, seed: int = 0) -> Any:
     for node in made.graph.node:
         for at in _WEIGHTED.get(node.op_type, ()):
             name = node.input[at] if at < len(node.input) else ""
-            while name not in stored and name in maker and maker[name].op_type in _PASSING:
+            while name not in stored and name in maker and _passes(maker[name], maker):
                 name = maker[name].input[0]
             if name in stored:
                 found[name] = stored[name]
@@ -226,6 +226,12 @@ def shuffled(proto: Any, *, seed: int = 0) -> Any:
         mixed = random.permutation(values.ravel()).reshape(values.shape)
         item.CopyFrom(onnx.numpy_helper.from_array(mixed, item.name))
     return made
+
+
+def _passes(node: Any, maker: dict[str, Any]) -> bool:
+    """Whether a node gives its first input in another form; a Mul does where that was cast: by its scale."""
+    cast = node.op_type == "Mul" and node.input[0] in maker and maker[node.input[0]].op_type == "Cast"
+    return cast or node.op_type in _PASSING
 
 
 # ---- over pictures

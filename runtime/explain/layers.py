@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runtime.errors import InvalidArtifact, InvalidInput, UnknownName
 from runtime.gradients.builder import FLOATS
-from runtime.gradients.graph import Graph
+from runtime.gradients.graph import Graph, reads
 
 _TURNS = ("Transpose", "Reshape", "Concat", "Softmax")
 _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "Cast", "Identity", "Constant")
@@ -27,7 +27,7 @@ def layers(graph: Graph, stored: str | None) -> list[LayerInfo]:
     """Every map of places that a node gives, in the order of the graph. stored: the default that the file names."""
     stored_too = set(graph.initializers)  # and what is made of weights alone, where a file unpacks them
     for node in graph.model.graph.node:
-        if stored_too.issuperset(name for name in node.input if name):
+        if stored_too.issuperset(reads(node)):
             stored_too.update(node.output)
     found = [
         LayerInfo(name, node.op_type, shape)

@@ -206,6 +206,20 @@ def test_an_average_is_a_convolution(how: dict[str, Any], signed: bool) -> None:
     assert np.abs(got - wanted).mean() <= 0.51 * scheme.grids["pool"].scale
 
 
+@pytest.mark.parametrize(("how", "able"), [({"dilations": [1, 1]}, True), ({"dilations": [2, 2]}, False),
+                                           ({"ceil_mode": 1}, False), ({"ceil_mode": 0}, True)])  # fmt: skip
+def test_pools_that_integers_can_take(how: dict[str, Any], able: bool) -> None:
+    net = Builder(11)
+    x = net.add("Relu", [net.conv("input", "stem", 3, 16, 1)], "stem.act")
+    x = net.conv(net.add("AveragePool", [x], "pool", kernel_shape=[2, 2]), "next", 16, 16)
+    model = net.model(
+        net.gemm(net.add("Flatten", [net.add("GlobalAveragePool", [x], "mean")], "flat"), "y", 16, 10), 10
+    )
+    pool = next(node for node in model.graph.node if node.name == "pool")
+    pool.attribute.extend(onnx.helper.make_attribute(name, value) for name, value in how.items())
+    assert ("pool" in candidates(Network(model), Style())) is able
+
+
 def test_pools_that_say_more_stay_as_they_are() -> None:
     net = Builder(7)
     x = net.add("Relu", [net.conv("input", "stem", 3, 16, 1)], "stem.act")

@@ -223,6 +223,17 @@ def test_weights_are_the_same_numbers_in_another_order(tiny_model: onnx.ModelPro
         assert (old.name in ("w", "fw")) == (not np.array_equal(first, second))
 
 
+def test_a_factor_of_activations_is_no_weight() -> None:
+    arrays = {"gamma": np.arange(1, 9, dtype=np.float32), "w": np.arange(24, dtype=np.float32).reshape(8, 3)}
+    nodes = [helper.make_node("Mul", ["gamma", "x"], ["g"]), helper.make_node("MatMul", ["g", "w"], ["y"])]
+    value = helper.make_tensor_value_info("x", 1, [1, 8])
+    stored = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    graph = helper.make_graph(nodes, "g", [value], [onnx.ValueInfoProto(name="y")], stored)
+    made = faithfulness.shuffled(helper.make_model(graph)).graph
+    moved = {item.name: (numpy_helper.to_array(item) != arrays[item.name]).any() for item in made.initializer}
+    assert moved == {"gamma": False, "w": True}
+
+
 def test_weights_are_found_behind_what_unpacks_them(tiny_model: onnx.ModelProto) -> None:
     """The integers of a QDQ file, and a matrix in a Constant that is transposed."""
     graph = tiny_model.graph
