@@ -22,6 +22,7 @@ from exporters.graph import (
     producer,
     remove_dead,
     replace,
+    supersede,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def hard_activations(model: ir.Model) -> None:
         attributes = [] if new == "HardSwish" else [ir.AttrFloat32("alpha", 1 / 6), ir.AttrFloat32("beta", 0.5)]
         fused = ir.Node("", new, [source], attributes, name=node.name, outputs=[like(last.outputs[0])])
         model.graph.insert_after(last, fused)
-        replace(last.outputs[0], fused.outputs[0])
+        supersede(last.outputs[0], fused.outputs[0])
     remove_dead(model.graph, "Add", "Clip", "Mul", "Div")
 
 
@@ -104,7 +105,7 @@ def affine_maps(model: ir.Model) -> None:
         conv = ir.Node("", "Conv", [value], attributes, name=node.name, outputs=[like(node.outputs[0])])
         model.graph.insert_after(node, conv)
         _set_weights(model.graph, conv, weights, term)
-        replace(node.outputs[0], conv.outputs[0])
+        supersede(node.outputs[0], conv.outputs[0])
         model.graph.remove([node, mul], safe=True)
 
 
@@ -128,7 +129,7 @@ def matmul_to_gemm(model: ir.Model) -> None:
         output = nodes[-1].outputs[0]
         gemm = ir.Node("", "Gemm", inputs, name=node.name, outputs=[like(output)])
         model.graph.insert_after(nodes[-1], gemm)
-        replace(output, gemm.outputs[0])
+        supersede(output, gemm.outputs[0])
         model.graph.remove(nodes, safe=True)
 
 

@@ -78,6 +78,12 @@ def replace(old: ir.Value, new: ir.Value) -> None:
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
 
 
+def supersede(old: ir.Value, new: ir.Value) -> None:
+    """The same for a value just made, which takes over the name as well; ``old`` has to go."""
+    replace(old, new)
+    new.name, old.name = old.name, None
+
+
 def bypass(graph: ir.Graph, node: ir.Node, value: ir.Value) -> bool:
     """Drop a node that gives what ``value`` is already; False where ``value`` cannot be the graph's output."""
     output = node.outputs[0]

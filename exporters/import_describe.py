@@ -12,6 +12,9 @@ from exporters.import_task import Meaning
 from exporters.passes import explain_layer
 from runtime.metadata import Metadata, Parity, Preprocess, Provenance
 
+STAMPED = "stamped by zoo import"
+"""Where the word of how an imported file was exported ends."""
+
 
 def describe(
     given: Foreign,
@@ -30,7 +33,7 @@ def describe(
     """
     old = given.stamped
     origin = old.provenance if old else None
-    exporter = "; ".join((*([origin.exporter] if origin else []), *changes, "stamped by zoo import"))
+    exporter = "; ".join((*([origin.exporter] if origin else []), *changes, STAMPED))
     return Metadata(
         name=name or (old.name if old else given.path.stem),
         task=meaning.task,

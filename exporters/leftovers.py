@@ -20,6 +20,7 @@ from exporters.graph import (
     reduction_axes,
     remove_dead,
     replace,
+    supersede,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def batch_norm(model: ir.Model) -> None:
             new = ir.Node("", operation, operands, name=node.name, outputs=[like(node.outputs[0])])
             graph.insert_before(node, new)
             result = new.outputs[0]
-        replace(node.outputs[0], result)
+        supersede(node.outputs[0], result)
         graph.remove(node, safe=True)
 
 

@@ -16,7 +16,7 @@ from exporters.graph import (
     producer,
     reduction_axes,
     remove_dead,
-    replace,
+    supersede,
 )
 from exporters.transposes import transpose
 
@@ -54,7 +54,7 @@ def global_pooling(model: ir.Model) -> None:
             flat = like(node.outputs[0])
             new.append(ir.Node("", "Flatten", [pooled], axis, name="flatten", outputs=[flat]))
         model.graph.insert_before(node, new)
-        replace(node.outputs[0], new[-1].outputs[0])
+        supersede(node.outputs[0], new[-1].outputs[0])
         model.graph.remove(node, safe=True)
 
 

@@ -83,6 +83,8 @@ def make(
                 done.way, file, done.path, done.pictures, device=ENGINES[done.engine].device, progress=progress
             )
             args.report.write_text(report(done, layers), encoding="utf-8")
+    if done.left_out:
+        _note(f"{output} has the scores alone: {', '.join(done.left_out)} of {file.name} left out")
     if done.measured.milliseconds is None:
         told = done.metadata.quantization
         _note(f"its time was not measured: {told and told.target} is not at hand")
@@ -93,7 +95,7 @@ def _trial(file: Path, args: argparse.Namespace, precision: Precision, table: Pa
     """Which pictures calibrate, and which measure."""
     from exporters.quantize.guard import FEW
     from exporters.quantize.pictures import noise
-    from exporters.quantize.road import FEWEST, Trial
+    from exporters.quantize.road import FEWEST, Trial, usable
     from runtime.model import load
     from zoo.datasets import open_pictures
 
@@ -104,6 +106,7 @@ def _trial(file: Path, args: argparse.Namespace, precision: Precision, table: Pa
         raise InvalidInput(f"--calibration must be at least 1, not {few}")
     data = None if random and args.data is None else require_data(args, precision)
     with load(file) as model:
+        usable(model)
         pictures, answers = open_pictures(data, model.labels, table=table) if data else (None, None)
         made = noise(model.rule, 2 * few) if random else []
     if random:

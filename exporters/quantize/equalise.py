@@ -124,6 +124,8 @@ def _joined(
     kind, output, terms = node.op_type, node.output[0], network.computed(node)
     if network.weighted(node):
         return [], []
+    if network.sizes.intersection((*terms, output)):
+        return None
     limits = network.rectifies(node)
     straight = (
         kind in _PASSES

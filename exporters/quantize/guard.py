@@ -84,7 +84,7 @@ def measure(
     """
     logits: list[tuple[FloatArray, FloatArray]] = []
     with Model(float_file, engine=engine) as exact, Model(smaller_file, engine=engine) as small:
-        size = exact.batch_size or 8
+        size, middle = exact.batch_size or 8, 0.0 if exact.logits else 0.5
         for batch in _batches(images, size):
             fed = _fed(batch, exact)
             same = fed if small.rule == exact.rule else _fed(batch, small)
@@ -95,10 +95,10 @@ def measure(
     both = milliseconds([str(float_file), str(smaller_file)], ones, engine=engine) if timed else None
     return Measured(
         images=len(images),
-        agreement=100 * float((_first(wanted) == _first(got)).mean()),
+        agreement=100 * float((_first(wanted, middle) == _first(got, middle)).mean()),
         distance=float(np.linalg.norm(got - wanted) / max(float(np.linalg.norm(wanted)), 1e-12)),
-        top1=None if answers is None else (_right(wanted, answers, 1), _right(got, answers, 1)),
-        top5=None if answers is None else (_right(wanted, answers, 5), _right(got, answers, 5)),
+        top1=None if answers is None else (_right(wanted, answers, 1, middle), _right(got, answers, 1, middle)),
+        top5=None if answers is None else (_right(wanted, answers, 5, middle), _right(got, answers, 5, middle)),
         milliseconds=(both[0], both[1]) if both else None,
     )
 
@@ -116,14 +116,14 @@ def _batches(images: Sequence[ImageSource], size: int) -> Iterator[list[ImageSou
         yield batch
 
 
-def _first(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """The answer to each picture: the largest of the classes, or whether the only one is above 0."""
-    return logits.argmax(axis=1) if logits.shape[1] > 1 else (logits[:, 0] > 0).astype(np.int64)
+def _first(scores: npt.NDArray[np.float64], middle: float) -> npt.NDArray[np.int64]:
+    """The answer to each picture: the largest of the classes, or whether the only one is above the middle."""
+    return scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > middle).astype(np.int64)
 
 
-def _right(logits: npt.NDArray[np.float64], answers: Sequence[int], count: int) -> float:
+def _right(scores: npt.NDArray[np.float64], answers: Sequence[int], count: int, middle: float) -> float:
     """Percent of pictures whose class is among the first ``count``."""
-    if logits.shape[1] == 1:
-        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
-    rank = (logits > np.take_along_axis(logits, np.asarray(answers)[:, None], axis=1)).sum(axis=1)
+    if scores.shape[1] == 1:
+        scores = np.concatenate([np.full_like(scores, middle), scores], axis=1)
+    rank = (scores > np.take_along_axis(scores, np.asarray(answers)[:, None], axis=1)).sum(axis=1)
     return 100 * float((rank < count).mean())

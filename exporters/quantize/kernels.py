@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporters.graph import constant, initializer, only_reader, operator, producer, replace
+from exporters.graph import constant, initializer, only_reader, operator, producer, supersede
 from exporters.quantize.emit import emit
 from exporters.quantize.network import Array, Network
 from exporters.quantize.scheme import Scheme
@@ -91,9 +91,8 @@ def _as_silu(model: ir.Model, node: ir.Node) -> None:
     if given not in mul.inputs:
         return
     silu = ir.node("QuickGelu", [given], {"alpha": 1.0}, domain="com.microsoft", name=mul.name)
-    silu.outputs[0].name = mul.outputs[0].name
     model.graph.insert_before(mul, silu)
-    replace(mul.outputs[0], silu.outputs[0])
+    supersede(mul.outputs[0], silu.outputs[0])
     model.graph.remove([mul, node], safe=True)
     model.opset_imports["com.microsoft"] = 1
 
@@ -126,9 +125,8 @@ def _as_convolution(graph: ir.Graph, node: ir.Node, shapes: Shapes) -> None:
         one.outputs[0].name = f"{one.name}::result"
         shapes[one.outputs[0].name] = after  # those of constants are not asked for
     graph.insert_before(node, made)
-    replace(output, made[-1].outputs[0])
+    supersede(output, made[-1].outputs[0])
     graph.remove(node, safe=True)
-    made[-1].outputs[0].name = output.name
 
 
 def _times(graph: ir.Graph, node: ir.Node, factors: Array, grid: ir.Node) -> list[ir.Node]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -14,8 +14,10 @@ from exporters.quantize.network import Network, untyped
 from exporters.quantize.observe import Progress, run
 from exporters.quantize.pictures import Pictures
 from exporters.quantize.profiled import layer_times, layers_of
+from exporters.quantize.ready import frozen_batch
 from exporters.quantize.way import Way
 from runtime.pixel_input import find, without_pixels
+from runtime.quantization import Precision
 
 _PICTURES = 16  # for the errors: they are sums over whole tensors, and settle at once
 
@@ -40,19 +42,20 @@ def compare(
     way: Way, file: Path, smaller: Path, pictures: Pictures, *, device: str = "cpu", progress: Progress
 ) -> list[Layer]:
     """Every layer of ``file`` and of what ``way`` made of it, the largest error first."""
-    network = way.form.network if way.form else Network(without_pixels(_read(file)))
+    assert way.form is not None
+    network = way.form.network
     groups = layers_of(network)
     result = {group: name for name, group in groups.items()}  # a layer's result is its last node's
     progress("layers", 0, 2)
     errors = _errors(network, way.proto, list(result.values()), pictures.first(_PICTURES))
     progress("layers", 1, 2)
-    picture = next(pictures.batches(1))
+    picture = np.repeat(next(pictures.batches(1)), frozen_batch(_read(file)) or 1, axis=0)
     before, after = (layer_times(network, _timed(path), picture, device=device) for path in (file, smaller))
     layers = []
     for group, last in result.items():
         node = network.maker(group)
         assert node is not None
-        kind = way.name if way.form is None else "int8" if group in way.chosen else "float32"
+        kind = "int8" if group in way.chosen else way.name if way.name in get_args(Precision) else "float32"
         name = node.name or group
         layers.append(Layer(name, node.op_type, kind, errors.get(last), before[group], after[group]))
     return sorted(layers, key=lambda layer: -(layer.error or 0))
@@ -74,7 +77,7 @@ def _errors(network: Network, proto: Any, names: list[str], pictures: Pictures) 
     """The error of each of these tensors, where the smaller model still has it."""
     made = {name for node in proto.graph.node for name in node.output}
     # The float before QuantizeLinear is not cut off yet where an activation is the integers' range: it comes last.
-    forms = {name: (dequantized(name), by_channel(name), name) for name in names}
+    forms = {name: (dequantized(name), by_channel(name), name) for name in names if name not in network.sizes}
     read = {name: next(kept for kept in some if kept in made) for name, some in forms.items() if {*some} & made}
     wanted = run(network.proto(extra_outputs=list(read)), list(read), pictures)
     got = run(_as_float(proto, list(read.values())), [f"{name}::read" for name in read.values()], pictures)

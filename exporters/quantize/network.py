@@ -30,6 +30,7 @@ def add_biases(proto: Any) -> None:
 class Network:
     """A view of a model that changes only in its weights and, through ``replace``, in single nodes.
 
+    sizes: tensors that hang on the sizes of others alone, not on what these hold.
     weights: every constant by name. Changed ones reach the model with ``proto()``.
     rounded: room for the grid of weighted nodes' weights and the shape of their matrix, by their outputs; a node's is
         dropped when its weights change.
@@ -52,6 +53,11 @@ class Network:
         for node in self.nodes:
             for name in dict.fromkeys(node.input):
                 self._readers[name].append(node)
+        self.sizes: set[str] = set()
+        for node in self.nodes:
+            terms = self.computed(node)
+            if node.op_type in ("Shape", "Size") or (terms and self.sizes.issuperset(terms)):
+                self.sizes.update(node.output)
 
     @property
     def template(self) -> Any:

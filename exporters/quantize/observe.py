@@ -76,15 +76,16 @@ def run(proto: Any, outputs: list[str], pictures: Pictures, *, batch: int = BATC
 
 
 def observe(network: Network, pictures: Pictures, progress: Progress) -> dict[str, Observed]:
-    """Ranges and powers of the input and of every tensor that a node makes."""
-    names = [name for node in network.nodes for name in node.output if name]
+    """Ranges and powers of the input and of every tensor that a node makes of it."""
+    names = [name for node in network.nodes for name in node.output if name and name not in network.sizes]
     seen: dict[str, Observed] = {}
     for done, values in enumerate(_passes(network, names, pictures)):
         progress("ranges", min((done + 1) * BATCH, len(pictures)), len(pictures))
+        share = len(values[network.input]) / len(pictures)
         for name, value in values.items():
+            value = value if value.ndim > 1 else value.reshape(1, -1)
             axes = tuple(axis for axis in range(value.ndim) if axis != 1)
             low, high = value.min(axes), value.max(axes)
-            share = len(value) / len(pictures)
             mean = value.mean(axes, dtype=np.float64) * share
             power = np.square(value, dtype=np.float32).mean(axes, dtype=np.float64) * share
             if name not in seen:

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from exporters.artifact import staged, stamp, write
+from exporters.import_describe import STAMPED
 from exporters.pixels import as_stated, pixel_rule
 from exporters.quantize.guard import Measured, measure
 from exporters.quantize.halves import halved
 from exporters.quantize.journal import Journal
+from exporters.quantize.network import Network
 from exporters.quantize.observe import Progress
 from exporters.quantize.pictures import Pictures
+from exporters.quantize.ready import frozen, frozen_batch, ready
 from exporters.quantize.search import Search
 from exporters.quantize.targets import TARGETS, at_hand, measured_by, this_machine
-from exporters.quantize.way import STORED, Way
+from exporters.quantize.way import STORED, Form, Way
 from runtime.engines import ENGINES, open_session
 from runtime.errors import InvalidArtifact, InvalidInput, ParityError, QuantizationRefused
 from runtime.files import sha256
@@ -57,6 +60,7 @@ class Done:
     """pictures: that were calibrated on, or else measured on. engine: that it was measured by.
 
     refused: why not to ship the file, where ``force`` wrote it all the same; None for a good one.
+    left_out: outputs of the float32 file that this one has not.
     """
 
     path: Path
@@ -68,6 +72,7 @@ class Done:
     pictures: Pictures
     engine: str
     refused: str | None
+    left_out: tuple[str, ...] = ()
 
 
 def quantize(
@@ -104,7 +109,7 @@ def quantize(
     if chosen not in TARGETS:
         raise InvalidInput(f"--target {target}: one of auto, {', '.join(TARGETS)}")
     with Model(file) as model:
-        metadata, stated = _usable(model), model.rule
+        metadata, stated = usable(model), model.rule
     digest, here = sha256(file), at_hand(TARGETS[chosen])
     engine = measured_by(TARGETS[chosen])
     proto, rule = float_network(onnx.load(file), stated, file)
@@ -112,6 +117,11 @@ def quantize(
         metadata = replace(metadata, preprocess=pixel_rule(rule, pixels))
     with staged(output) as draft:
         pictures = Pictures(trial.calibration, rule)
+        batch = frozen_batch(proto)
+        some = pictures if len(pictures) else Pictures(trial.held_out, rule)
+        foreign = precision == "int8" and metadata.provenance.exporter.endswith(STAMPED)
+        outputs = [item.name for item in proto.graph.output]
+        proto = ready(proto, some, file, foreign=foreign)
         journal = Journal(searches, _subject(digest, pictures, chosen))
         more: Iterator[Way] = iter(())
         if precision == "int8":
@@ -122,7 +132,7 @@ def quantize(
             tried = [_in_half(proto, precision, engine)]
 
         def measured_alone(way: Way) -> Measured:
-            _write(way, rule, metadata, draft)
+            _write(way, batch, rule, metadata, draft)
             return measure(file, draft, trial.held_out, trial.answers, progress, engine=engine, timed=here)
 
         way, measured = _first_that_holds(tried, more, measured_alone, max_drop)
@@ -130,19 +140,20 @@ def quantize(
         if refused and not force:
             raise QuantizationRefused(f"{file}: not written: {refused}{_curve(tried)} (--force writes it)")
         told = replace(metadata, quantization=_record(precision, way, measured, trial, pictures, chosen, digest))
-        _write(way, rule, told, draft)
+        _write(way, batch, rule, told, draft)
         with Model(draft) as model:
             if model.metadata != told:
                 raise ParityError(f"{output}: does not read back as it was written")
         size = draft.stat().st_size
     journal.close()
-    shown = pictures if len(pictures) else Pictures(trial.held_out, rule)
-    return Done(output, size, told, measured, tried, way, shown, engine, refused)
+    left_out = tuple(outputs[len(proto.graph.output) :])
+    return Done(output, size, told, measured, tried, way, some, engine, refused, left_out)
 
 
 def _in_half(proto: Any, precision: Precision, engine: str) -> Way:
     """The only way to do it. Raises InvalidInput where onnxruntime lacks the kernels."""
-    way = Way(precision, halved(proto, precision), float_nodes=len(proto.graph.node))
+    form = Form(Network(proto), {})
+    way = Way(precision, halved(proto, precision), float_nodes=len(proto.graph.node), form=form)
     try:
         open_session(way.proto.SerializeToString(), engine=engine)
     except InvalidArtifact as error:
@@ -180,7 +191,8 @@ def _worth_measuring(tried: list[Way]) -> list[Way]:
     return found[:_MEASURED]
 
 
-def _usable(model: Model) -> Metadata:
+def usable(model: Model) -> Metadata:
+    """What a file says of itself that a smaller one can be made of. Raises InvalidInput for others."""
     metadata = model.metadata
     if metadata is None:
         raise InvalidInput(f"{model.path}: carries no edgezoo metadata: stamp it with `zoo import` first")
@@ -242,8 +254,8 @@ def _two(pair: tuple[float, float] | None) -> tuple[float, float] | None:
     return pair and (round(pair[0], 2), round(pair[1], 2))
 
 
-def _write(way: Way, rule: Preprocess, metadata: Metadata, draft: Path) -> None:
-    proto: Any = as_stated(way.proto, rule, metadata.preprocess)
+def _write(way: Way, batch: int | None, rule: Preprocess, metadata: Metadata, draft: Path) -> None:
+    proto: Any = as_stated(frozen(way.proto, batch), rule, metadata.preprocess)
     stamp(proto, metadata)
     write(proto, draft)
 

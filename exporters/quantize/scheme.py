@@ -86,7 +86,10 @@ def candidates(network: Network, style: Style) -> set[str]:
     found = {
         node.output[0]
         for node in network.nodes
-        if node.op_type in style.operators and _is_integer(network, node) and not _keeps_float(network, node, style)
+        if node.op_type in style.operators
+        and _is_integer(network, node)
+        and not _keeps_float(network, node, style)
+        and not network.sizes.intersection((*node.input, *node.output))
     }
     if not style.silu:
         found -= gated(network)

@@ -13,7 +13,7 @@ from zoo.terminal import print_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``zoo quantize``."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="a float32 .onnx file that edgezoo wrote")
+    parser.add_argument("file", type=Path, metavar="FILE", help="a float32 .onnx file, exported or imported by edgezoo")
     quantizing.add_arguments(parser)
     add_uint8_argument(parser)
     parser.add_argument("--labels", type=Path, metavar="CSV", help="file and label of each picture in the folder")

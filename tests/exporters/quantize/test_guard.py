@@ -9,7 +9,9 @@ import pytest
 
 from exporters.quantize.guard import Measured, measure
 from runtime.image import preprocess
+from runtime.metadata import Labels
 from runtime.model import Model
+from tests.exporters.graphs import parse
 from tests.exporters.quantize.networks import silent
 
 
@@ -51,3 +53,29 @@ def test_two_files_are_compared(tiny: Any, tmp_path: Path, batch: int | str) -> 
     assert (found.agreement, found.top1, found.top5) == (now, (100.0, now), (100.0, 100.0))
     assert found.distance > 1
     assert measure(one, other, images, None, silent).top1 is None
+
+
+@pytest.mark.parametrize(("scores", "agreement"), [("logits", 100.0), ("probabilities", 50.0)])
+def test_the_middle_of_one_score_is_what_the_scores_are(
+    tiny: Any, tmp_path: Path, scores: str, agreement: float
+) -> None:
+    """0.4 and 0.6 are two answers if they are probabilities, and one if they are logits."""
+
+    def always(*values: float) -> Path:
+        path = tiny(f"{values}.onnx", task="binary", labels=Labels(names=("no", "yes")), scores=scores)
+        proto = onnx.load(path)
+        bright = parse(
+            "(float[batch,3,8,8] input) => (float[batch,1] logits) {"
+            "mean = ReduceMean <keepdims = 0> (input, axes)  on = Greater (mean, zero)"
+            "flat = Where (on, one, other)  logits = Unsqueeze (flat, last) }",
+            axes=np.array([1, 2, 3]), zero=np.float32(0), one=np.float32(values[0]), other=np.float32(values[1]),
+            last=np.array([1]),
+        )  # fmt: skip
+        bright.metadata_props.extend(proto.metadata_props)
+        onnx.save(bright, path)
+        return path
+
+    images = [np.full((12, 12, 3), level, np.uint8) for level in (0, 255)]
+    found = measure(always(0.9, 0.4), always(0.9, 0.6), images, [0, 1], silent)
+    assert found.agreement == agreement
+    assert found.top1 == ((100.0, 50.0) if scores == "probabilities" else (50.0, 50.0))

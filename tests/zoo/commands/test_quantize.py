@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from runtime.metadata import Labels
+from tests.exporters.quantize.test_ready import untidy
 from zoo.datasets import open_pictures
 from zoo.quantizing import split
 
@@ -98,6 +100,27 @@ def test_float16(zoo: Any, tiny: Callable[..., Path], tmp_path: Path) -> None:
     assert "its time was not measured: cuda is not at hand" in done.err or "of the time" in done.out
     assert "same answer for 100.00 % of 12 pictures" in done.out
     assert zoo("show", file.with_name("tiny_fp16.onnx")).code == 0
+
+
+def test_a_file_from_elsewhere(zoo: Any, tmp_path: Path) -> None:
+    onnx.save(untidy(), tmp_path / "other.onnx")
+    write_pictures(tmp_path / "loose", 12)
+    options = ["--data", tmp_path / "loose", "--force"]
+    done = zoo("quantize", tmp_path / "other.onnx", *options)
+    assert (done.code, done.out) == (2, "")
+    assert "stamp it with `zoo import` first" in done.err
+    imported, output = tmp_path / "imported.onnx", tmp_path / "small.onnx"
+    rule = "0-1,size=16x16,resize=16x16"
+    assert zoo("import", tmp_path / "other.onnx", "--preprocess", rule, "-o", imported).code == 0
+    report = tmp_path / "report.html"
+    done = zoo("quantize", imported, *options, "-o", output, "--report", report)
+    assert done.code == 0, done.err
+    assert "small.onnx has the scores alone: swish of imported.onnx left out" in done.err
+    kinds = set(re.findall(r'data-value="([A-Z][A-Za-z]+)"', report.read_text(encoding="utf-8")))
+    assert kinds == {"Conv", "GlobalAveragePool", "Reshape", "Gemm"}
+    both = [json.loads(zoo("predict", file, tmp_path / "loose", "--json").out) for file in (imported, output)]
+    for exact, smaller in zip(*both, strict=True):
+        assert smaller["top"][0]["probability"] == pytest.approx(exact["top"][0]["probability"], abs=0.1)
 
 
 @pytest.mark.slow

@@ -1,0 +1,157 @@
+"""The float32 network in the form that the search takes: for any number of pictures, tidied, with one output.
+
+What edgezoo exports is tidy already. A file from elsewhere may hold its weights in nodes, normalisations beside their
+layers, HardSwish in five operators and dense layers in two, none of which would run on integers; and sizes that it
+computes from its input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from exporters.fusions import affine_maps, collapse_reshapes, flat_concat, fold_affine, hard_activations, matmul_to_gemm
+from exporters.graph import constant, initializer, operator
+from exporters.import_graph import fix_batch
+from exporters.import_read import true_inputs
+from exporters.leftovers import batch_norm
+from exporters.optimizer import fold, optimize
+from exporters.parity import relative_error
+from exporters.passes import remove_unused
+from exporters.pooling import global_pooling
+from exporters.quantize.network import Array, untyped
+from exporters.quantize.pictures import Pictures
+from exporters.shapes import infer_shapes
+from exporters.source import FloatArray
+from runtime.engines import open_session
+from runtime.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_PASSES = (
+    fold, optimize, hard_activations, batch_norm, fold_affine, affine_maps, matmul_to_gemm, flat_concat,
+    global_pooling, collapse_reshapes,
+)  # fmt: skip
+"""Of ``exporters.passes`` those that leave inputs, outputs and the names of layers as they are."""
+
+_SOME = 3  # pictures, to tell what hangs on their number
+_ALIKE = 1e-4  # of the largest output: as near as exports have to come
+
+
+def frozen_batch(proto: Any) -> int | None:
+    """The number of pictures that a network takes; None for any."""
+    (given,) = true_inputs(proto.graph)
+    return given.type.tensor_type.shape.dim[0].dim_value or None
+
+
+def ready(proto: Any, pictures: Pictures, where: object, *, foreign: bool) -> Any:
+    """A float32 onnx.ModelProto for any number of pictures of one size; ``proto`` itself where it is that already.
+
+    foreign: not exported by edgezoo. Only the first output is left.
+    Raises InvalidInput where the answers would be others: where they hang on the number of pictures.
+    """
+    import onnx
+    import onnx_ir as ir
+
+    batch = frozen_batch(proto)
+    if batch is None and not foreign:
+        return proto
+    own = onnx.ModelProto()
+    own.CopyFrom(proto)  # the passes rename what they find in it
+    model = ir.from_proto(own)
+    some = next(pictures.batches(_SOME))
+    some = np.resize(some, (_SOME, *some.shape[1:]))
+    (entry,), output = model.graph.inputs, proto.graph.output[0].name
+    while len(model.graph.outputs) > 1:
+        model.graph.outputs.pop()
+    remove_unused(model)
+    _resize(model, entry, [batch or "batch", *some.shape[1:]])
+    for step in _PASSES if foreign else ():
+        step(model)
+    if batch is not None:
+        _resize(model, entry, [batch, *some.shape[1:]])
+        _free(model.graph, batch)
+    _resize(model, entry, ["batch", *some.shape[1:]])
+    _settle(model, some)
+    remove_unused(model)
+    (wanted,) = _run(proto, [output], np.resize(some, (batch or _SOME, *some.shape[1:]))) or [some]
+    model.graph.outputs[0].name = output
+    model.graph.outputs[0].shape = ir.Shape(["batch", *wanted.shape[1:]])
+    made = ir.to_proto(model)
+    for count in (1, _SOME):
+        (got,) = _run(made, [output], some[:count]) or [some]
+        both = got[: len(wanted)], wanted[: len(got)]
+        if len(got) != count or both[0].shape != both[1].shape or relative_error(*both) > _ALIKE:
+            runs = f"{batch or 'any number of'} pictures"
+            raise InvalidInput(f"{where}: for {runs}, and its answers hang on that: export it with --batch dynamic")
+    return made
+
+
+def frozen(proto: Any, batch: int | None) -> Any:
+    """The network for that number of pictures again; itself for any."""
+    import onnx
+
+    if batch is None:
+        return proto
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    fix_batch(made.graph, batch)
+    return made
+
+
+def _run(proto: Any, outputs: Sequence[str], pixels: FloatArray) -> list[Array] | None:
+    """What the network gives; None for what it cannot take."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
+
+    session = open_session(proto.SerializeToString())
+    try:
+        return list(session.run(outputs, {session.get_inputs()[0].name: pixels}))
+    except (Fail, InvalidArgument, RuntimeException):
+        return None
+
+
+def _resize(model: ir.Model, entry: ir.Value, shape: list[int | str]) -> None:
+    """Another input, and shapes worked out anew."""
+    import onnx_ir as ir
+
+    entry.shape = ir.Shape(shape)
+    for node in model.graph:
+        for output in node.outputs:
+            output.shape = None
+    infer_shapes(model)
+
+
+def _free(graph: ir.Graph, batch: int) -> None:
+    """Reshapes for so many pictures are for as many as there are."""
+    for node in graph:
+        target = constant(node.inputs[1]) if operator(node) == "Reshape" else None
+        given = node.inputs[0].shape if target is not None and node.inputs[0] is not None else None
+        if target is not None and target.size and given is not None and len(given) and target[0] == given[0] == batch:
+            _retarget(graph, node, target)
+
+
+def _settle(model: ir.Model, some: FloatArray) -> None:
+    """Reshapes to what is computed from sizes: all but the number of pictures is known."""
+    import onnx_ir as ir
+
+    nodes = [node for node in model.graph if operator(node) == "Reshape" and constant(node.inputs[1]) is None]
+    if not nodes:
+        return
+    proto, names = ir.to_proto(model), [str(node.inputs[1].name) for node in nodes if node.inputs[1] is not None]
+    proto.graph.output.extend(untyped(name) for name in dict.fromkeys(names) if name != proto.graph.output[0].name)
+    found = [_run(proto, names, some[:count]) for count in (1, _SOME)]
+    for node, *targets in zip(nodes, *[each or [] for each in found], strict=False):
+        if [list(target[:1]) for target in targets] == [[1], [_SOME]] and (targets[0][1:] == targets[1][1:]).all():
+            _retarget(model.graph, node, targets[0])
+
+
+def _retarget(graph: ir.Graph, node: ir.Node, target: Array) -> None:
+    """Let a Reshape keep the number of pictures as it comes."""
+    kept = target.astype(np.int64)
+    kept[0] = 0 if -1 in kept[1:] else -1
+    if kept[0] == 0:
+        node.attributes.pop("allowzero", None)
+    node.replace_input_with(1, initializer(graph, f"{node.name}::shape", kept))

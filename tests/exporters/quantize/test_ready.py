@@ -1,0 +1,155 @@
+"""What the search takes is for any number of pictures and tidy, and answers as the file does."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import runtime
+from exporters.quantize import search
+from exporters.quantize.emit import emit
+from exporters.quantize.network import Network, add_biases
+from exporters.quantize.observe import observe
+from exporters.quantize.ready import frozen, frozen_batch, ready
+from exporters.quantize.road import Trial, quantize
+from exporters.quantize.scheme import Style, candidates, make_scheme
+from runtime.errors import InvalidInput
+from tests.exporters.graphs import normal, parse, run
+from tests.exporters.quantize.networks import SIDE, pictures, silent
+
+PHOTOS = pictures(8)
+
+
+def operators(model: Any) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+def flattened(batch: int | str, target: list[int], **attributes: int) -> Any:
+    """A convolution, and a dense layer on what a Reshape to ``target`` makes of it."""
+    said = ", ".join(f"{name} = {value}" for name, value in attributes.items())
+    reshape = f"flat = Reshape <{said}> (mean, target)" if said else "flat = Reshape (mean, target)"
+    return parse(
+        f"""(float[{batch},3,{SIDE},{SIDE}] input) => (float[{batch},5] logits) {{
+            conv = Conv <pads = [1, 1, 1, 1]> (input, w, b)  act = Relu (conv)
+            mean = AveragePool <kernel_shape = [8, 8], strides = [8, 8]> (act)
+            {reshape}  logits = Gemm (flat, fw, fb) }}""",
+        w=normal(6, 3, 3, 3), b=normal(6), fw=normal(24, 5), fb=normal(5), target=np.array(target),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize(("rest", "attributes"), [([24], {"allowzero": 1}), ([24], {}), ([-1], {})])
+def test_a_batch_that_was_frozen_is_freed(batch: int, rest: list[int], attributes: dict[str, int]) -> None:
+    proto = flattened(batch, [batch, *rest], **attributes)
+    before = proto.SerializeToString()
+    made = ready(proto, PHOTOS, "net.onnx", foreign=False)
+    assert (frozen_batch(proto), frozen_batch(made)) == (batch, None)
+    assert proto.SerializeToString() == before
+    some = next(PHOTOS.batches(batch))
+    wanted = run(proto, {"input": some})[0]
+    np.testing.assert_allclose(run(made, {"input": some})[0], wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run(made, {"input": some[:1]})[0], wanted[:1], rtol=1e-5, atol=1e-5)
+    again = frozen(made, batch)
+    onnx.checker.check_model(again, full_check=True)
+    assert frozen_batch(again) == batch == again.graph.output[0].type.tensor_type.shape.dim[0].dim_value
+    assert frozen_batch(made) is None
+    assert frozen(made, None) is made
+
+
+def test_what_edgezoo_exports_is_ready() -> None:
+    proto = flattened("N", [0, 24])
+    assert ready(proto, PHOTOS, "net.onnx", foreign=False) is proto
+
+
+def test_a_network_whose_pictures_hang_together_is_refused() -> None:
+    proto = flattened(4, [4, 24])
+    proto.graph.node.insert(0, onnx.helper.make_node("ReduceMean", ["input", "axes"], ["mixed"], keepdims=1))
+    proto.graph.node.insert(1, onnx.helper.make_node("Sub", ["input", "mixed"], ["apart"]))
+    proto.graph.node[2].input[0] = "apart"
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([0]), "axes"))
+    with pytest.raises(InvalidInput, match=r"^net\.onnx: for 4 pictures, .* --batch dynamic$"):
+        ready(proto, PHOTOS, "net.onnx", foreign=False)
+
+
+def untidy() -> Any:
+    """As other tools leave networks: weights in nodes, BatchNorm, HardSwish spelled out, sizes computed."""
+    weights = {
+        "w": normal(8, 3, 3, 3), "scale": 1 + 0.1 * normal(8), "shift": normal(8), "mean": normal(8),
+        "variance": np.square(normal(8)) + 1, "three": np.float32(3), "zero": np.float32(0), "six": np.float32(6),
+        "fw": normal(8, 5), "fb": normal(5), "start": np.array([0]), "end": np.array([1]), "all": np.array([-1]),
+    }  # fmt: skip
+    proto = parse(
+        """(float[N,3,H,W] input) => (float[N,5] scores, float[N,8,H,W] swish) {
+            conv = Conv <pads = [1, 1, 1, 1]> (input, w)
+            norm = BatchNormalization (conv, scale, shift, mean, variance)
+            more = Add (norm, three)  gate = Clip (more, zero, six)
+            product = Mul (norm, gate)  swish = Div (product, six)
+            pool = GlobalAveragePool (swish)
+            shape = Shape (pool)  first = Slice (shape, start, end)
+            target = Concat <axis = 0> (first, all)
+            flat = Reshape (pool, target)  dense = MatMul (flat, fw)  scores = Add (dense, fb) }"""
+    )
+    made = [
+        onnx.helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(array), name))
+        for name, array in weights.items()
+    ]
+    nodes = [*made, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    return proto
+
+
+def test_what_comes_from_elsewhere_is_tidied() -> None:
+    proto = untidy()
+    made = ready(proto, PHOTOS, "net.onnx", foreign=True)
+    onnx.checker.check_model(made, full_check=True)
+    assert operators(made) == Counter(["Conv", "HardSwish", "GlobalAveragePool", "Reshape", "Gemm"])
+    assert [item.name for item in made.graph.output] == ["scores"], "the first alone"
+    assert {node.output[0] for node in made.graph.node} <= {node.output[0] for node in proto.graph.node}
+    (some,) = PHOTOS.batches(8)
+    wanted = run(proto, {"input": some})[0]
+    np.testing.assert_allclose(run(made, {"input": some})[0], wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_sizes_that_are_computed_stay_beside_the_integers() -> None:
+    proto = flattened("N", [0, 24])
+    at = next(place for place, node in enumerate(proto.graph.node) if node.op_type == "Reshape")
+    for offset, node in enumerate(
+        [
+            onnx.helper.make_node("Shape", ["mean"], ["shape"], end=1),
+            onnx.helper.make_node("Concat", ["shape", "rest"], ["target2"], axis=0),
+        ]
+    ):
+        proto.graph.node.insert(at + offset, node)
+    proto.graph.node[at + 2].input[1] = "target2"
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([24]), "rest"))
+    add_biases(proto)
+    network = Network(proto)
+    assert network.sizes == {"shape", "target2"}
+    seen, able = observe(network, PHOTOS, silent), candidates(network, Style())
+    assert not {"shape", "target2"} & seen.keys()
+    assert able == {"conv", "mean", "logits"}, "neither the sizes nor what is reshaped by them"
+    (some,) = PHOTOS.batches(8)
+    made = emit(network, make_scheme(network, seen, able, "whole", Style())).proto
+    wanted = run(proto, {"input": some})[0]
+    np.testing.assert_allclose(run(made, {"input": some})[0], wanted, atol=0.05 * np.abs(wanted).max())
+
+
+@pytest.mark.slow
+def test_a_frozen_file_stays_frozen(mobile_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "milliseconds", lambda models, picture, **options: [1.0] + [0.5] * (len(models) - 1))
+    proto = onnx.load(mobile_file)
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 3
+    onnx.save(proto, mobile_file)
+    output, few = tmp_path / "int8.onnx", pictures(32).sources
+    quantize(mobile_file, output, Trial(few, pictures(10, seed=1).sources), force=True)
+    with runtime.load(output) as model, runtime.load(mobile_file) as exact:
+        assert (model.batch_size, exact.batch_size) == (3, 3)
+        pixels = next(PHOTOS.batches(3))
+        wanted = exact.run(pixels)
+        assert np.linalg.norm(model.run(pixels) - wanted) < 0.2 * np.linalg.norm(wanted)
