@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporters.quantize.observe import Progress
+from exporters.quantize.observe import Progress, telling
 from exporters.quantize.timing import milliseconds
 from exporters.source import FloatArray
 from runtime.image import ImageSource, preprocess
@@ -31,7 +31,8 @@ photos, 2 cores of an AMD EPYC, onnxruntime 1.31.1, 2026-11-21).
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """images: measured on. agreement: percent of the same first class. distance: of the logits, norm over norm.
+    """images: measured on. agreement: percent of the same first class.
+    distance: of the logits, norm over norm; of the logits that probabilities tell of, where those are the scores.
 
     top1, top5: (float32, smaller) in percent, None without labels.
     milliseconds: (float32, smaller), medians of interleaved runs; None where the target is not at hand.
@@ -92,11 +93,13 @@ def measure(
             progress("measuring", len(logits) * size, len(images))
         ones = [_fed(images[:1], exact), _fed(images[:1], small)]
     wanted, got = (np.concatenate(part).astype(np.float64) for part in zip(*logits, strict=True))
+    form = None if exact.logits else "Sigmoid" if wanted.shape[1] == 1 else "Softmax"
+    apart = (wanted, got) if form is None else (telling(wanted, form), telling(got, form))
     both = milliseconds([str(float_file), str(smaller_file)], ones, engine=engine) if timed else None
     return Measured(
         images=len(images),
         agreement=100 * float((_first(wanted, middle) == _first(got, middle)).mean()),
-        distance=float(np.linalg.norm(got - wanted) / max(float(np.linalg.norm(wanted)), 1e-12)),
+        distance=float(np.linalg.norm(apart[1] - apart[0]) / max(float(np.linalg.norm(apart[0])), 1e-12)),
         top1=None if answers is None else (_right(wanted, answers, 1, middle), _right(got, answers, 1, middle)),
         top5=None if answers is None else (_right(wanted, answers, 5, middle), _right(got, answers, 5, middle)),
         milliseconds=(both[0], both[1]) if both else None,

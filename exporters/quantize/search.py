@@ -26,7 +26,7 @@ from exporters.quantize.journal import Journal
 from exporters.quantize.kernels import written
 from exporters.quantize.means import float_means
 from exporters.quantize.network import Array, Network, add_biases
-from exporters.quantize.observe import Observed, Progress, count, observe, run, telling
+from exporters.quantize.observe import Observed, Progress, count, ending, observe, run, telling
 from exporters.quantize.pictures import Pictures, split
 from exporters.quantize.profiled import layer_times
 from exporters.quantize.rounding import round_together
@@ -251,7 +251,8 @@ def _small(shape: tuple[int, ...]) -> bool:
 
 def logits(proto: Any, output: str, pictures: Pictures) -> Array:
     """What a model answers to the pictures, (pictures, classes), as ``telling`` has it."""
-    return telling(np.concatenate([values[output] for values in run(proto, [output], pictures)]))
+    scores = np.concatenate([values[output] for values in run(proto, [output], pictures)])
+    return telling(scores, ending(proto.graph.node, output))
 
 
 def distance(got: Array, wanted: Array) -> float:

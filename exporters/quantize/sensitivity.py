@@ -21,7 +21,7 @@ from exporters.quantize.grids import Grid
 from exporters.quantize.journal import Journal
 from exporters.quantize.means import mean_output
 from exporters.quantize.network import Array, Network
-from exporters.quantize.observe import Progress, telling
+from exporters.quantize.observe import Progress, ending, telling
 from exporters.quantize.pictures import Pictures
 from exporters.quantize.relay import Relay
 from exporters.quantize.scheme import MOVES, Scheme, Style, tensors_of
@@ -74,7 +74,8 @@ def measure_alone(
 
     def answered(part: Any) -> dict[str, Array]:
         passes = relay.run(part, [network.output])
-        got = telling(np.concatenate([values[network.output] for values in passes]))
+        scores = np.concatenate([values[network.output] for values in passes])
+        got = telling(scores, ending(network.nodes, network.output))
         return {"square": np.array(np.square(got - wanted).sum() / max(np.square(wanted).sum(), 1e-24))}
 
     def with_grid(tensor: str) -> dict[str, Array]:
