@@ -124,7 +124,7 @@ def _joined(
     kind, output, terms = node.op_type, node.output[0], network.computed(node)
     if network.weighted(node):
         return [], []
-    if network.sizes.intersection((*terms, output)):
+    if network.apart.intersection((*terms, output)):
         return None
     limits = network.rectifies(node)
     straight = (

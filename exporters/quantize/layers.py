@@ -77,7 +77,7 @@ def _errors(network: Network, proto: Any, names: list[str], pictures: Pictures) 
     """The error of each of these tensors, where the smaller model still has it."""
     made = {name for node in proto.graph.node for name in node.output}
     # The float before QuantizeLinear is not cut off yet where an activation is the integers' range: it comes last.
-    forms = {name: (dequantized(name), by_channel(name), name) for name in names if name not in network.sizes}
+    forms = {name: (dequantized(name), by_channel(name), name) for name in names if name not in network.apart}
     read = {name: next(kept for kept in some if kept in made) for name, some in forms.items() if {*some} & made}
     wanted = run(network.proto(extra_outputs=list(read)), list(read), pictures)
     got = run(_as_float(proto, list(read.values())), [f"{name}::read" for name in read.values()], pictures)

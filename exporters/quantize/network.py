@@ -30,7 +30,8 @@ def add_biases(proto: Any) -> None:
 class Network:
     """A view of a model that changes only in its weights and, through ``replace``, in single nodes.
 
-    sizes: tensors that hang on the sizes of others alone, not on what these hold.
+    apart: tensors that are no maps of pictures, which nothing here is done to: what hangs on the sizes of others
+        alone, and what ``observe`` finds without pictures along its first axis. Nodes of theirs are not ``weighted``.
     weights: every constant by name. Changed ones reach the model with ``proto()``.
     rounded: room for the grid of weighted nodes' weights and the shape of their matrix, by their outputs; a node's is
         dropped when its weights change.
@@ -44,6 +45,7 @@ class Network:
         self.rounded: dict[str, tuple[tuple[Array, Array], tuple[int, ...]]] = {}
         self.input = next(item.name for item in proto.graph.input if item.name not in self.weights)
         self.output = proto.graph.output[0].name
+        self.apart: set[str] = set()
         self._index()
 
     def _index(self) -> None:
@@ -53,11 +55,12 @@ class Network:
         for node in self.nodes:
             for name in dict.fromkeys(node.input):
                 self._readers[name].append(node)
-        self.sizes: set[str] = set()
+        self._sizes: set[str] = set()
         for node in self.nodes:
             terms = self.computed(node)
-            if node.op_type in ("Shape", "Size") or (terms and self.sizes.issuperset(terms)):
-                self.sizes.update(node.output)
+            if node.op_type in ("Shape", "Size") or (terms and self._sizes.issuperset(terms)):
+                self._sizes.update(node.output)
+        self.apart |= self._sizes
 
     @property
     def template(self) -> Any:
@@ -82,7 +85,12 @@ class Network:
 
     def weighted(self, node: Any) -> bool:
         """Whether a node multiplies one tensor with constant weights and adds a constant bias."""
-        return node.op_type in WEIGHTED and len(node.input) == 3 and self.computed(node) == [node.input[0]]
+        return (
+            node.op_type in WEIGHTED
+            and len(node.input) == 3
+            and self.computed(node) == [node.input[0]]
+            and not self.apart.intersection((node.input[0], node.output[0]))
+        )
 
     def rectifies(self, node: Any) -> tuple[float, float] | None:
         """The (lowest, highest) value that a Relu or Clip lets through; None for other nodes."""

@@ -78,14 +78,18 @@ def run(proto: Any, outputs: list[str], pictures: Pictures, *, batch: int = BATC
 
 
 def observe(network: Network, pictures: Pictures, progress: Progress) -> dict[str, Observed]:
-    """Ranges and powers of the input and of every tensor that a node makes of it."""
-    names = [name for node in network.nodes for name in node.output if name and name not in network.sizes]
+    """Ranges and powers of the input and of every map that a node makes of it; other tensors go ``apart``."""
+    names = [name for node in network.nodes for name in node.output if name and name not in network.apart]
     seen: dict[str, Observed] = {}
     for done, values in enumerate(_passes(network, names, pictures)):
         progress("ranges", min((done + 1) * BATCH, len(pictures)), len(pictures))
-        share = len(values[network.input]) / len(pictures)
+        size = len(values[network.input])
+        share = size / len(pictures)
+        network.apart |= {name for name, value in values.items() if value.ndim < 2 or len(value) != size}
         for name, value in values.items():
-            value = value if value.ndim > 1 else value.reshape(1, -1)
+            if name in network.apart:
+                seen.pop(name, None)
+                continue
             axes = tuple(axis for axis in range(value.ndim) if axis != 1)
             low, high = value.min(axes), value.max(axes)
             mean = value.mean(axes, dtype=np.float64) * share

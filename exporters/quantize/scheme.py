@@ -89,7 +89,7 @@ def candidates(network: Network, style: Style) -> set[str]:
         if node.op_type in style.operators
         and _is_integer(network, node)
         and not _keeps_float(network, node, style)
-        and not network.sizes.intersection((*node.input, *node.output))
+        and not network.apart.intersection((*node.input, *node.output))
     }
     if not style.silu:
         found -= gated(network)

@@ -230,6 +230,7 @@ def _forms(proto: Any, seen: dict[str, Observed], style: Style) -> Iterator[Form
     """The network centred and equalised: as it is, and with HardSwish on small maps rescaled."""
     for rescaled in (False, True):
         network, own = Network(copy.deepcopy(proto)), copy.deepcopy(seen)
+        network.apart |= {name for node in network.nodes for name in node.output if name} - seen.keys()
         if rescaled and not ({node.op_type for node in network.nodes} & {"HardSwish"} & style.operators):
             return
         centre(network, own)

@@ -129,12 +129,35 @@ def test_sizes_that_are_computed_stay_beside_the_integers() -> None:
     proto.graph.initializer.append(numpy_helper.from_array(np.array([24]), "rest"))
     add_biases(proto)
     network = Network(proto)
-    assert network.sizes == {"shape", "target2"}
+    assert network.apart == {"shape", "target2"}
     seen, able = observe(network, PHOTOS, silent), candidates(network, Style())
     assert not {"shape", "target2"} & seen.keys()
     assert able == {"conv", "mean", "logits"}, "neither the sizes nor what is reshaped by them"
     (some,) = PHOTOS.batches(8)
     made = emit(network, make_scheme(network, seen, able, "whole", Style())).proto
+    wanted = run(proto, {"input": some})[0]
+    np.testing.assert_allclose(run(made, {"input": some})[0], wanted, atol=0.05 * np.abs(wanted).max())
+
+
+def test_what_has_its_pictures_on_another_axis_stays_in_float() -> None:
+    """As attention has, where queries, keys and values come first."""
+    proto = parse(
+        f"""(float[N,3,{SIDE},{SIDE}] input) => (float[N,5] logits) {{
+            conv = Conv (input, w, b)  mean = GlobalAveragePool (conv)  flat = Flatten (mean)
+            turned = Transpose <perm = [1, 0]> (flat)  more = Add (turned, six)  twice = Add (more, turned)
+            back = Transpose <perm = [1, 0]> (twice)  logits = Gemm (back, fw, fb) }}""",
+        w=normal(6, 3, 3, 3), b=normal(6), six=normal(6, 1), fw=normal(6, 5), fb=normal(5),
+    )  # fmt: skip
+    network = Network(proto)
+    seen = observe(network, pictures(7), silent)  # four, then three
+    assert network.apart == {"turned", "more", "twice"}
+    assert seen.keys() == {"input", "conv", "mean", "flat", "back", "logits"}
+    able = candidates(network, Style())
+    assert able == {"conv", "mean", "flat", "logits"}
+    (form,) = search._forms(proto, seen, Style())
+    assert form.network.apart == network.apart
+    (some,) = pictures(7).batches(7)
+    made = emit(form.network, make_scheme(form.network, form.seen, able, "whole", Style())).proto
     wanted = run(proto, {"input": some})[0]
     np.testing.assert_allclose(run(made, {"input": some})[0], wanted, atol=0.05 * np.abs(wanted).max())
 
