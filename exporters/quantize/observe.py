@@ -128,8 +128,10 @@ def _passes(network: Network, names: list[str], pictures: Pictures) -> Iterator[
 
 def ending(nodes: Iterable[Any], output: str) -> str:
     """The operator that makes probabilities of the logits behind these nodes; "" where their output is logits."""
-    made = next(node.op_type for node in nodes if output in node.output)
-    return made if made in _LEAST else ""
+    makers = {name: node for node in nodes for name in node.output}
+    while (made := makers.get(output)) is not None and made.op_type in ("Identity", "Reshape", "Flatten", "Squeeze"):
+        output = made.input[0]
+    return made.op_type if made is not None and made.op_type in _LEAST else ""
 
 
 def telling(scores: npt.NDArray[Any], ending: str = "") -> Array:

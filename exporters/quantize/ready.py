@@ -77,14 +77,14 @@ def ready(proto: Any, pictures: Pictures, where: object, *, foreign: bool) -> An
     _resize(model, entry, ["batch", *some.shape[1:]])
     _settle(model, some)
     remove_unused(model)
-    (wanted,) = _run(proto, [output], np.resize(some, (batch or _SOME, *some.shape[1:]))) or [some]
+    as_many = np.resize(some, (batch or _SOME, *some.shape[1:]))
+    wanted = open_session(proto.SerializeToString()).run([output], {entry.name: as_many})[0]
     model.graph.outputs[0].name = output
     model.graph.outputs[0].shape = ir.Shape(["batch", *wanted.shape[1:]])
     made = ir.to_proto(model)
     for count in (1, _SOME):
-        (got,) = _run(made, [output], some[:count]) or [some]
-        both = got[: len(wanted)], wanted[: len(got)]
-        if len(got) != count or both[0].shape != both[1].shape or relative_error(*both) > _ALIKE:
+        got = _run(made, [output], some[:count])
+        if got is None or not _alike(got[0], wanted, count):
             runs = f"{batch or 'any number of'} pictures"
             raise InvalidInput(f"{where}: for {runs}, and its answers hang on that: export it with --batch dynamic")
     return made
@@ -100,6 +100,12 @@ def frozen(proto: Any, batch: int | None) -> Any:
     made.CopyFrom(proto)
     fix_batch(made.graph, batch)
     return made
+
+
+def _alike(got: Array, wanted: Array, count: int) -> bool:
+    """Whether these are answers to ``count`` pictures, and to those that both were asked about the same."""
+    both = got[: len(wanted)], wanted[: len(got)]
+    return len(got) == count and both[0].shape == both[1].shape and relative_error(*both) <= _ALIKE
 
 
 def _run(proto: Any, outputs: Sequence[str], pixels: FloatArray) -> list[Array] | None:

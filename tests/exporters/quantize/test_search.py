@@ -146,5 +146,8 @@ def test_probabilities_tell_what_their_logits_do() -> None:
     np.testing.assert_allclose(telling(each, "Sigmoid"), telling(logits), atol=0.05)  # float32 ends near 1
     assert np.isfinite(telling(np.float32([[0.0, 1.0]]), "Softmax")).all()
     assert np.abs(telling(np.float32([[1.0]]), "Sigmoid")) < 17
-    net = parse("(float[N,3] x) => (float[N,3] y) { r = Relu (x)  y = Softmax <axis = 1> (r) }")
-    assert (ending(net.graph.node, "y"), ending(net.graph.node, "r")) == ("Softmax", "")
+    net = parse(
+        "(float[N,3] x) => (float[N,3] y)"
+        "{ r = Relu (x)  s = Softmax <axis = 1> (r)  y = Flatten (s)  z = Identity (r) }"
+    )
+    assert [ending(net.graph.node, name) for name in "yszrx"] == ["Softmax", "Softmax", "", "", ""]
