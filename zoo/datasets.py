@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ import numpy.typing as npt
 from runtime.errors import InvalidInput
 from runtime.metadata import Labels
 from zoo.labels import index_of
+
+if TYPE_CHECKING:
+    from runtime.model import Model
 
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .gif .webp .bmp .tif .tiff .ppm .pgm .jp2 .avif .tga".split())
 _FILE_COLUMNS = ("file", "filename", "file_name", "path", "image", "image_path", "img")
@@ -36,6 +40,9 @@ _LABEL_COLUMNS = (
 
 Picture = Path | npt.NDArray[np.uint8]
 
+UNKNOWN = -1
+"""Index of a sample whose label was not read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -46,10 +53,11 @@ class Sample:
 
 
 def open_dataset(
-    data: Path, labels: Labels, *, images: Path | None = None, skip: int = 0, limit: int | None = None
+    data: Path, labels: Labels | None, *, images: Path | None = None, skip: int = 0, limit: int | None = None
 ) -> Sequence[Sample]:
     """The samples at ``data``, in a fixed order.
 
+    labels: None to leave unread what they say; every index is UNKNOWN then.
     images: the folder that the paths in a CSV are relative to; when None, beside the CSV or the working folder.
     Raises InvalidInput saying what is missing or cannot be understood.
     """
@@ -63,7 +71,7 @@ def open_dataset(
     return samples
 
 
-def _read(data: Path, labels: Labels, images: Path | None) -> Iterator[Sample]:
+def _read(data: Path, labels: Labels | None, images: Path | None) -> Iterator[Sample]:
     if data.is_dir():
         idx = _idx_images(data)
         if idx is not None:
@@ -81,7 +89,7 @@ def _read(data: Path, labels: Labels, images: Path | None) -> Iterator[Sample]:
 # ---- one folder per class
 
 
-def _read_folders(root: Path, labels: Labels) -> Iterator[Sample]:
+def _read_folders(root: Path, labels: Labels | None) -> Iterator[Sample]:
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not folders:
         raise InvalidInput(f"{root}: holds no folder per class, no labels.csv and no MNIST idx files")
@@ -95,7 +103,7 @@ def _read_folders(root: Path, labels: Labels) -> Iterator[Sample]:
 # ---- CSV
 
 
-def _read_csv(table: Path, labels: Labels, images: Path | None) -> Iterator[Sample]:
+def _read_csv(table: Path, labels: Labels | None, images: Path | None) -> Iterator[Sample]:
     try:
         text = table.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -140,7 +148,7 @@ def _idx_images(folder: Path) -> Path | None:
     return None
 
 
-def _read_idx(path: Path, labels: Labels) -> Iterator[Sample]:
+def _read_idx(path: Path, labels: Labels | None) -> Iterator[Sample]:
     pictures = _idx_array(path, magic=2051)
     name = path.name.replace("images", "labels").replace("idx3", "idx1")
     answers = _idx_array(path.with_name(name), magic=2049)
@@ -166,7 +174,9 @@ def _idx_array(path: Path, *, magic: int) -> npt.NDArray[np.uint8]:
     return body.reshape(shape)
 
 
-def _index(label: str, labels: Labels, *, where: str) -> int:
+def _index(label: str, labels: Labels | None, *, where: str) -> int:
+    if labels is None:
+        return UNKNOWN
     try:
         return index_of(label, labels)
     except InvalidInput as error:
@@ -176,19 +186,29 @@ def _index(label: str, labels: Labels, *, where: str) -> int:
 # ---- pictures, with or without labels
 
 
-def open_pictures(data: Path, labels: Labels, *, table: Path | None = None) -> tuple[list[Picture], list[int] | None]:
+def open_pictures(
+    data: Path, labels: Labels | None, *, table: Path | None = None
+) -> tuple[list[Picture], list[int] | None]:
     """The pictures at ``data`` and their classes, None where nobody says them.
 
-    data: what ``open_dataset`` takes, or a folder of pictures. table: a CSV of file and label for that folder.
+    data: what ``open_dataset`` takes, or a folder of pictures. labels: None where no class is right, ``classes_of``.
+    table: a CSV of file and label for that folder.
     Raises InvalidInput saying what is missing or cannot be understood.
     """
     if table is not None:
+        if labels is None:
+            raise InvalidInput(f"{table}: one class a picture is not what this network answers: leave the labels out")
         samples = open_dataset(table, labels, images=data)
     elif data.is_dir() and (loose := _loose(data)):
         return loose, None
     else:
         samples = open_dataset(data, labels)
-    return [sample.image for sample in samples], [sample.index for sample in samples]
+    return [sample.image for sample in samples], None if labels is None else [sample.index for sample in samples]
+
+
+def classes_of(model: Model) -> Labels | None:
+    """The classes that pictures' labels are of; None for a network whose answers are not one class a picture."""
+    return model.labels if model.task in ("classification", "binary") else None
 
 
 def _loose(folder: Path) -> list[Picture]:

@@ -21,8 +21,8 @@ def report(done: Done, layers: Sequence[Layer]) -> str:
         ("for", told.target),
         ("how", told.search),
         ("layers on integers", f"{told.integer_nodes} of {told.integer_nodes + told.float_nodes} nodes"),
-        ("same answer", f"{measured.agreement:.2f} % of {measured.images} {told.measured_on}"),
-        ("logits apart", f"{measured.distance:.4f} (norm of the difference over the norm)"),
+        ("alike", measured.alike.said(measured.agreement, measured.images, told.measured_on)),
+        (f"{measured.alike.scores} apart", f"{measured.distance:.4f} (norm of the difference over the norm)"),
     ]
     for name, pair in (("top-1", measured.top1), ("top-5", measured.top5)):
         pairs += [(name, f"{pair[0]:.2f} % in float32, {pair[1]:.2f} % now")] if pair else []
@@ -40,11 +40,12 @@ def report(done: Done, layers: Sequence[Layer]) -> str:
         parts.insert(0, page.paragraph(f"Written by force, although {done.refused}.", note=True))
     timed = [(way.ratio, way.error, way.name) for way in done.tried if way.ratio is not None]
     if len(timed) == len(done.tried) > 1:
+        error = f"error of the {measured.alike.scores}"
         best = next(index for index, way in enumerate(done.tried) if way is done.way)
         parts += [
             page.heading("What was tried"),
-            page.scatter(timed, x="time of one picture, of float32's", y="error of the logits", best=best),
-            page.table(("way", "error of the logits", "of float32's time"), [(name, y, x) for x, y, name in timed]),
+            page.scatter(timed, x="time of one picture, of float32's", y=error, best=best),
+            page.table(("way", error, "of float32's time"), [(name, y, x) for x, y, name in timed]),
         ]
     columns = ("layer", "operator", "runs in", "error", "float32 ms", "ms now", "of float32's time")
     rows = [

@@ -97,7 +97,7 @@ def _trial(file: Path, args: argparse.Namespace, precision: Precision, table: Pa
     from exporters.quantize.pictures import noise
     from exporters.quantize.road import FEWEST, Trial, usable
     from runtime.model import load
-    from zoo.datasets import open_pictures
+    from zoo.datasets import classes_of, open_pictures
 
     random, few = args.random_calibration, CALIBRATION if args.calibration is None else args.calibration
     if random and precision != "int8":
@@ -107,7 +107,7 @@ def _trial(file: Path, args: argparse.Namespace, precision: Precision, table: Pa
     data = None if random and args.data is None else require_data(args, precision)
     with load(file) as model:
         usable(model)
-        pictures, answers = open_pictures(data, model.labels, table=table) if data else (None, None)
+        pictures, answers = open_pictures(data, classes_of(model), table=table) if data else (None, None)
         made = noise(model.rule, 2 * few) if random else []
     if random:
         _note("calibrated on noise, as asked: real pictures may saturate the ranges; the file says so")
@@ -154,7 +154,8 @@ def split(count: int, calibration: int, *, ordered: bool) -> list[int]:
 
 def show(done: Done) -> None:
     """What was tried, and what the file was measured to be."""
-    measured, columns = done.measured, ("tried", "error of the logits", "time of one picture", "of float32")
+    measured = done.measured
+    columns = ("tried", f"error of the {measured.alike.scores}", "time of one picture", "of float32")
     rows = [
         (
             f"{'> ' if way is done.way else ''}{way.name}",
@@ -169,8 +170,8 @@ def show(done: Done) -> None:
     for name, pair in (("top-1", measured.top1), ("top-5", measured.top5)):
         if pair:
             print(f"{name} {pair[0]:.2f} % -> {pair[1]:.2f} %")
-    same = f"{measured.agreement:.2f} % of {measured.images} pictures"
-    print(f"same answer for {same}, logits {measured.distance:.3f} apart")
+    alike = measured.alike
+    print(f"{alike.said(measured.agreement, measured.images)}, {alike.scores} {measured.distance:.3f} apart")
     if measured.milliseconds:
         whole, now = measured.milliseconds
         print(f"{now:.3g} ms against {whole:.3g} ms in float32: {measured.ratio:.2f} of the time")

@@ -87,19 +87,32 @@ def chosen_range(item: Observed, ranges: Ranges) -> tuple[float, float]:
     low, high = item.range
     if ranges == "whole" or item.histogram is None or low >= high:
         return low, high
-    if item.chosen is None:
-        item.chosen = _least_errors(item, item.histogram)
-    return item.chosen[ranges]
-
-
-def _least_errors(item: Observed, histogram: Array) -> dict[str, tuple[float, float]]:
-    filled, (low, high) = histogram > 0, item.range
-    values, counts = item.values()[filled], histogram[filled].astype(np.float64)
     belows, aboves = (_LOWER if low < 0 else _LOWER[-1:]), (_UPPER if high > 0 else _UPPER[-1:])
     tried = [(low * below, high * above) for below in belows for above in aboves]
-    wrong = [np.abs(spanning(*ends).rounded(values) - values) for ends in tried]
-    errors = {name: [float(counts @ by**power) for by in wrong] for name, power in _POWERS.items()}
-    return {name: tried[int(np.argmin(found))] for name, found in errors.items()}
+    return tried[_least_error(item, ranges, lambda: [spanning(*ends) for ends in tried])]
+
+
+def chosen_top(item: Observed, ranges: Ranges) -> float:
+    """The highest value to resolve of what goes only into HardSwish: below -3 there is nothing to tell apart."""
+    _, high = item.range
+    if ranges == "whole" or item.histogram is None or high <= 0:
+        return high
+    tried: list[float] = [high * above for above in _UPPER]
+    return tried[_least_error(item, ranges, lambda: [hard_swish_input(top) for top in tried], least=-3.0)]
+
+
+def _least_error(item: Observed, ranges: Ranges, grids: Callable[[], list[Grid]], *, least: float = -np.inf) -> int:
+    """Which of the grids rounds the values above ``least`` best; the same ones are not asked for twice."""
+    key = ranges, least
+    if key not in item.chosen:
+        values, counts = item.values(), item.histogram
+        assert counts is not None
+        counted = (counts > 0) & (values > least)
+        some, weights = values[counted], counts[counted].astype(np.float64)
+        wrong = [np.abs(grid.rounded(some) - some) for grid in grids()]
+        for name, power in _POWERS.items():
+            item.chosen[name, least] = int(np.argmin([weights @ by**power for by in wrong]))
+    return item.chosen[key]
 
 
 def weight_grid(matrix: Array, *, bits: int) -> tuple[Array, Array]:

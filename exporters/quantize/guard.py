@@ -16,6 +16,7 @@ from exporters.quantize.timing import milliseconds
 from exporters.source import FloatArray
 from runtime.image import ImageSource, preprocess
 from runtime.model import Model
+from runtime.tasks.alike import ALIKE, Alike
 
 FEW = 200
 """Below this many pictures a drop of half a point is one picture, or none."""
@@ -31,11 +32,12 @@ photos, 2 cores of an AMD EPYC, onnxruntime 1.31.1, 2026-11-21).
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """images: measured on. agreement: percent of the same first class.
+    """images: measured on. agreement: percent, as ``alike`` has it.
     distance: of the logits, norm over norm; of the logits that probabilities tell of, where those are the scores.
 
     top1, top5: (float32, smaller) in percent, None without labels.
     milliseconds: (float32, smaller), medians of interleaved runs; None where the target is not at hand.
+    alike: what counts for files of this task.
     """
 
     images: int
@@ -44,6 +46,7 @@ class Measured:
     top1: tuple[float, float] | None
     top5: tuple[float, float] | None
     milliseconds: tuple[float, float] | None
+    alike: Alike = ALIKE["classification"]
 
     @property
     def ratio(self) -> float | None:
@@ -61,7 +64,7 @@ class Measured:
             lost = (
                 f"top-1 falls from {self.top1[0]:.2f} to {self.top1[1]:.2f} %"
                 if self.top1
-                else f"{100 - self.agreement:.1f} % of the answers change"
+                else f"{100 - self.agreement:.1f} % {self.alike.changes}"
             )
             return f"{lost} on {self.images} pictures, {max_drop} points allowed"
         if self.milliseconds and self.milliseconds[1] >= self.milliseconds[0]:
@@ -85,7 +88,7 @@ def measure(
     """
     logits: list[tuple[FloatArray, FloatArray]] = []
     with Model(float_file, engine=engine) as exact, Model(smaller_file, engine=engine) as small:
-        size, middle = exact.batch_size or 8, 0.0 if exact.logits else 0.5
+        size, middle, alike = exact.batch_size or 8, 0.0 if exact.logits else 0.5, ALIKE[exact.task]
         for batch in _batches(images, size):
             fed = _fed(batch, exact)
             same = fed if small.rule == exact.rule else _fed(batch, small)
@@ -93,16 +96,19 @@ def measure(
             progress("measuring", len(logits) * size, len(images))
         ones = [_fed(images[:1], exact), _fed(images[:1], small)]
     wanted, got = (np.concatenate(part).astype(np.float64) for part in zip(*logits, strict=True))
-    form = None if exact.logits else "Sigmoid" if wanted.shape[1] == 1 else "Softmax"
-    apart = (wanted, got) if form is None else (telling(wanted, form), telling(got, form))
+    form = "" if exact.logits else "Sigmoid" if wanted.shape[1] == 1 or not alike.exclusive else "Softmax"
+    apart = [telling(some, form, rivals=alike.exclusive) for some in (wanted, got)] if form else [wanted, got]
     both = milliseconds([str(float_file), str(smaller_file)], ones, engine=engine) if timed else None
+    if not alike.exclusive:
+        answers = None
     return Measured(
         images=len(images),
-        agreement=100 * float((_first(wanted, middle) == _first(got, middle)).mean()),
+        agreement=alike.percent(wanted, got, middle),
         distance=float(np.linalg.norm(apart[1] - apart[0]) / max(float(np.linalg.norm(apart[0])), 1e-12)),
         top1=None if answers is None else (_right(wanted, answers, 1, middle), _right(got, answers, 1, middle)),
         top5=None if answers is None else (_right(wanted, answers, 5, middle), _right(got, answers, 5, middle)),
         milliseconds=(both[0], both[1]) if both else None,
+        alike=alike,
     )
 
 
@@ -117,11 +123,6 @@ def _batches(images: Sequence[ImageSource], size: int) -> Iterator[list[ImageSou
     pending = iter(images)
     while batch := list(islice(pending, size)):
         yield batch
-
-
-def _first(scores: npt.NDArray[np.float64], middle: float) -> npt.NDArray[np.int64]:
-    """The answer to each picture: the largest of the classes, or whether the only one is above the middle."""
-    return scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > middle).astype(np.int64)
 
 
 def _right(scores: npt.NDArray[np.float64], answers: Sequence[int], count: int, middle: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ class Observed:
     shape: of one picture's tensor, the 1 of the batch in front.
     lowest, highest, mean, power: per channel (axis 1); power is the mean of the square.
     histogram: counts of other pictures' values, see ``values``; None before ``count``.
-    chosen: what ``grids.chosen_range`` made of it.
+    chosen: what ``grids`` made of it: which grid rounds it best, by what it was asked for.
     """
 
     shape: tuple[int, ...]
@@ -40,7 +40,7 @@ class Observed:
     mean: Array
     power: Array
     histogram: Array | None = None
-    chosen: dict[str, tuple[float, float]] | None = None
+    chosen: dict[tuple[str, float], int] = field(default_factory=dict)
 
     @property
     def range(self) -> tuple[float, float]:
@@ -108,7 +108,8 @@ def count(
 ) -> None:
     """Histograms of these tensors. pictures: others than the ranges were taken from, if there are enough."""
     for item in seen.values():
-        item.histogram = item.chosen = None
+        item.histogram = None
+        item.chosen.clear()
     for done, values in enumerate(_passes(network, names, pictures)):
         progress("histograms", min((done + 1) * BATCH, len(pictures)), len(pictures))
         for name in names:
@@ -134,14 +135,15 @@ def ending(nodes: Iterable[Any], output: str) -> str:
     return made.op_type if made is not None and made.op_type in _LEAST else ""
 
 
-def telling(scores: npt.NDArray[Any], ending: str = "") -> Array:
+def telling(scores: npt.NDArray[Any], ending: str = "", *, rivals: bool = True) -> Array:
     """What of (pictures, classes) tells classes apart: all but what a picture's logits have in common.
 
     squeezenet1_1's are 6.6 on average and 3.2 apart: against the whole of them an error looks less than half as large.
     ending: ``ending`` of the network; probabilities are what logits made of them, and hide what is wrong with these.
+    rivals: whether classes exclude each other: where each stands for itself, all of its score tells.
     """
     exact = scores.astype(np.float64)
     if ending:
         exact = np.clip(exact, _LEAST[ending], 1 - _LEAST[ending])
         exact = np.log(exact) - (np.log1p(-exact) if ending == "Sigmoid" else 0.0)
-    return exact - exact.mean(axis=1, keepdims=True) if exact.shape[1] > 1 else exact
+    return exact - exact.mean(axis=1, keepdims=True) if rivals and exact.shape[1] > 1 else exact

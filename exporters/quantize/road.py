@@ -31,13 +31,14 @@ from runtime.metadata import Layout, Metadata, Preprocess
 from runtime.model import Model
 from runtime.pixel_input import float_network
 from runtime.quantization import Material, Precision, Quantization
+from runtime.tasks.alike import ALIKE
 
 FEWEST = 32
 """Calibration pictures below which ranges are a matter of luck."""
 
 _MEASURED = 4  # ways, on the held-out pictures: the more, the more luck is in the figures
 
-_TASKS = ("classification", "binary")
+_TASKS = ("classification", "binary", "multilabel", "features")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,8 @@ def quantize(
         journal = Journal(searches, _subject(digest, pictures, chosen))
         more: Iterator[Way] = iter(())
         if precision == "int8":
-            search = Search(proto, pictures, TARGETS[chosen], journal, progress)
+            rivals = ALIKE[metadata.task].exclusive
+            search = Search(proto, pictures, TARGETS[chosen], journal, progress, rivals=rivals)
             tried = [search.plain()] if plain else search.ways()
             more = more if plain else search.rescue(list(tried))
         else:

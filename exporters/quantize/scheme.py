@@ -12,6 +12,7 @@ from exporters.quantize.grids import (
     Ranges,
     around_zero,
     chosen_range,
+    chosen_top,
     hard_sigmoid_input,
     hard_swish_input,
     spanning,
@@ -220,7 +221,7 @@ def _fixed(
     if readers[0].op_type == "HardSigmoid":
         return hard_sigmoid_input(attribute(readers[0], "alpha", 0.2), attribute(readers[0], "beta", 0.5))
     if readers[0].op_type == "HardSwish":
-        return hard_swish_input(chosen_range(seen[names[0]], ranges)[1])
+        return hard_swish_input(chosen_top(seen[names[0]], ranges))
     return None
 
 

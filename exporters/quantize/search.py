@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -51,9 +52,19 @@ _TIMED, _NOT_TIMED = 8, 1.12  # sets of such nodes, and from which estimated tim
 class Search:
     """What all the ways have in common."""
 
-    def __init__(self, proto: Any, pictures: Pictures, target: Target, journal: Journal, progress: Progress) -> None:
+    def __init__(
+        self,
+        proto: Any,
+        pictures: Pictures,
+        target: Target,
+        journal: Journal,
+        progress: Progress,
+        *,
+        rivals: bool = True,
+    ) -> None:
+        """rivals: whether the network's scores are of classes that exclude each other."""
         self.proto, self.pictures, self.target = proto, pictures, target
-        self.journal, self.progress = journal, progress
+        self.journal, self.progress, self.rivals = journal, progress, rivals
         add_biases(proto)
         original = Network(proto)
         self.output, self.style = original.output, target.style
@@ -61,7 +72,8 @@ class Search:
         self.seen = observe(original, learned, progress)
         self.few = learned.first(_FEW if _multiplications(original, self.seen) < _HEAVY else _FEW // 2)
         self.checked = checked or self.few
-        self.wanted = logits(proto, self.output, self.checked)
+        self.logits = partial(logits, output=self.output, rivals=rivals)
+        self.wanted = self.logits(proto, pictures=self.checked)
 
     def ways(self) -> list[Way]:
         """Everything that was tried, the best first."""
@@ -102,7 +114,7 @@ class Search:
         """Integers for the file's size alone."""
         network = Network(self.proto)
         proto = stored_as_integers(network)
-        error = distance(logits(proto, self.output, self.checked), self.wanted)
+        error = distance(self.logits(proto, pictures=self.checked), self.wanted)
         return Way(STORED, proto, len(network.nodes), error=error, form=Form(network, self.seen))
 
     def rescue(self, found: list[Way]) -> Iterator[Way]:
@@ -153,7 +165,7 @@ class Search:
             proto=made,
             float_nodes=len(form.network.nodes) - len(chosen),
             chosen=frozenset(chosen),
-            error=distance(logits(made, self.output, self.checked), self.wanted),
+            error=distance(self.logits(made, pictures=self.checked), self.wanted),
             form=form,
             ranges=ranges,
             front=front,
@@ -166,11 +178,11 @@ class Search:
         assert way.form is not None
         network, few = way.form.network, self.checked.first(_ALONE_ON)  # others, where clipping shows
         scheme = make_scheme(network, way.form.seen, way.chosen, way.ranges, self.style)
-        wanted = logits(self.proto, self.output, few)
+        wanted = self.logits(self.proto, pictures=few)
         rounded = emit(network, scheme, way.mended).weights
         means = float_means(network, self.few)
         journal = self.journal.part(way.name)
-        errors = measure_alone(network, scheme, rounded, means, few, wanted, journal, self.progress)
+        errors = measure_alone(network, scheme, rounded, means, few, wanted, journal, self.progress, rivals=self.rivals)
         # OpenVINO's profile has no layers of ours: onnxruntime's stands in for it.
         picture, device = next(self.pictures.batches(1)), ENGINES[measured_by(self.target)].device
         before = layer_times(network, self.proto.SerializeToString(), picture, device=device)
@@ -250,10 +262,10 @@ def _small(shape: tuple[int, ...]) -> bool:
     return len(shape) == 4 and shape[2] * shape[3] <= _SMALL_MAP
 
 
-def logits(proto: Any, output: str, pictures: Pictures) -> Array:
+def logits(proto: Any, output: str, pictures: Pictures, *, rivals: bool = True) -> Array:
     """What a model answers to the pictures, (pictures, classes), as ``telling`` has it."""
     scores = np.concatenate([values[output] for values in run(proto, [output], pictures)])
-    return telling(scores, ending(proto.graph.node, output))
+    return telling(scores, ending(proto.graph.node, output), rivals=rivals)
 
 
 def distance(got: Array, wanted: Array) -> float:

@@ -60,11 +60,13 @@ def measure_alone(
     wanted: Array,
     journal: Journal,
     progress: Progress,
+    *,
+    rivals: bool = True,
 ) -> Alone:
     """Round every tensor, and every layer with weights, alone.
 
     rounded: the layers' weights. means: what they meet, ``float_means``. wanted: ``telling`` of the float
-    network's logits.
+    network's logits. rivals: as it has it.
     """
     made_of_others = {node.output[0] for node in network.nodes if node.op_type in MOVES}
     grids = {name: grid for name, grid in scheme.grids.items() if name not in made_of_others}
@@ -75,7 +77,7 @@ def measure_alone(
     def answered(part: Any) -> dict[str, Array]:
         passes = relay.run(part, [network.output])
         scores = np.concatenate([values[network.output] for values in passes])
-        got = telling(scores, ending(network.nodes, network.output))
+        got = telling(scores, ending(network.nodes, network.output), rivals=rivals)
         return {"square": np.array(np.square(got - wanted).sum() / max(np.square(wanted).sum(), 1e-24))}
 
     def with_grid(tensor: str) -> dict[str, Array]:

@@ -62,13 +62,15 @@ class Way:
         return self.times and self.times[1] / self.times[0]
 
     @property
-    def cost(self) -> tuple[float, float]:
+    def cost(self) -> tuple[float, float, float]:
         """What the search makes small: error for the square of the time saved; without times, few layers in float.
 
         Squared, for speed is what integers are for: where little can be saved, half of it is not given for a third
-        of the error. What is slower than the float network comes after all that is faster: it is of no use.
+        of the error. What is slower than the float network comes after all that is faster: it is of no use. Of
+        ways that cost the same the one that errs least comes first: it is given away.
         """
         error = max(self.error, NEGLIGIBLE)
         if self.ratio is None:
-            return len(self.spared), error
-        return int(self.ratio >= 1), error / (1 - self.ratio) ** 2 if self.ratio < 1 else error * self.ratio
+            return len(self.spared), error, self.error
+        paid = error / (1 - self.ratio) ** 2 if self.ratio < 1 else error * self.ratio
+        return int(self.ratio >= 1), paid, self.error

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from runtime.errors import InvalidInput
 from runtime.image import ImageSource
 from runtime.model import Model
+from runtime.tasks.alike import ALIKE, Alike, decided
 from runtime.tuning.record import Trial
 
 TOLERANCE = 1e-2
@@ -28,11 +29,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Material:
-    """What answers are compared on. truth: output indices, for pictures that have labels. kind: of the pictures."""
+    """What answers are compared on. truth: output indices, for pictures that have labels. kind: of the pictures.
+
+    alike: what counts as the same answer; None where nobody knows. middle: see there.
+    """
 
     pictures: Sequence[ImageSource]
     truth: npt.NDArray[np.int64] | None
     kind: str
+    alike: Alike | None = ALIKE["classification"]
+    middle: float = 0.0
     _prepared: dict[Any, list[npt.NDArray[Any]]] = field(default_factory=dict)
 
     def batches(self, model: Model) -> list[npt.NDArray[Any]]:
@@ -47,8 +53,8 @@ class Material:
         return self._prepared[key]
 
     def scores(self, model: Model) -> npt.NDArray[np.float32]:
-        """(pictures, scores) float32, one picture at a time, as they will be run."""
-        return np.stack([model.run(batch)[0].ravel().astype(np.float32) for batch in self.batches(model)])
+        """(pictures, scores) float32, of a score map with its places; one picture at a time, as they will be run."""
+        return np.stack([model.run(batch)[0].astype(np.float32) for batch in self.batches(model)])
 
 
 def limits_of(tolerance: float | None, max_drop: float | None) -> Limits:
@@ -62,13 +68,16 @@ def limits_of(tolerance: float | None, max_drop: float | None) -> Limits:
 
 
 def material_of(model: Model, pictures: Iterable[ImageSource] | None, truth: Sequence[int] | None) -> Material:
-    """The pictures that were given, or noise. Raises InvalidInput where pictures and labels do not go together."""
+    """The pictures that were given, or noise. Raises InvalidInput where pictures, labels and model do not fit."""
+    how = ALIKE.get(model.task), 0.0 if model.logits else 0.5
     if pictures is None:
-        return Material(_noise(model), None, "noise")
+        return Material(_noise(model), None, "noise", *how)
     given = list(pictures)
     if not given or (truth is not None and len(truth) != len(given)):
         raise InvalidInput(f"{len(given)} pictures and {len(truth or ())} labels: give a label for each, or none")
-    return Material(given, None if truth is None else np.asarray(truth, np.int64), "pictures")
+    if truth is not None and model.task not in ("classification", "binary"):
+        raise InvalidInput(f"{model.path}: is of task {model.task}: no one class of a picture is right: give no labels")
+    return Material(given, None if truth is None else np.asarray(truth, np.int64), "pictures", *how)
 
 
 def _noise(model: Model, count: int = 4) -> list[ImageSource]:
@@ -85,21 +94,27 @@ def judge(
     trial: Trial,
     found: npt.NDArray[np.float32],
     wanted: npt.NDArray[np.float32],
-    truth: npt.NDArray[np.int64] | None,
+    material: Material,
     limits: Limits,
 ) -> Trial:
-    """The trial with its errors, and a verdict where they are too large. found, wanted: (pictures, scores)."""
+    """The trial with its errors, and a verdict where they are too large. found, wanted: ``material.scores``."""
     if found.shape != wanted.shape or not np.isfinite(found).all():
         return replace(trial, verdict="gives other outputs than the reference")
     error = float(np.abs(found - wanted).max() / max(float(np.abs(wanted).max()), 1e-30))
-    first, same = found.argmax(axis=1), wanted.argmax(axis=1)
-    agreement = 100 * float((first == same).mean())
-    top1 = None if truth is None else 100 * float((first == truth).mean())
-    drop = 100 - agreement if truth is None or top1 is None else 100 * float((same == truth).mean()) - top1
+    alike, middle, truth = material.alike, material.middle, material.truth
+    agreement = alike.percent(found, wanted, middle) if alike else None
+    now, before = (
+        None if truth is None else 100 * float((decided(scores, middle) == truth).mean()) for scores in (found, wanted)
+    )
     verdict = ""
     if limits.tolerance is not None and error > limits.tolerance:
         verdict = f"error {error:.1e}, {limits.tolerance:.0e} allowed"
-    if limits.max_drop is not None and drop > limits.max_drop:
-        what = "pictures answered otherwise" if truth is None else "points of top-1 lost"
-        verdict = f"{drop:.2f} {what}, {limits.max_drop:g} allowed"
-    return replace(trial, error=error, agreement=agreement, top1=top1, verdict=verdict)
+    if limits.max_drop is not None:
+        if now is not None and before is not None:
+            drop, what = before - now, "points of top-1 lost"
+        else:
+            assert alike is not None and agreement is not None  # material_of's caller saw to it
+            drop, what = 100 - agreement, f"% {alike.changes}"
+        if drop > limits.max_drop:
+            verdict = f"{drop:.2f} {what}, {limits.max_drop:g} allowed"
+    return replace(trial, error=error, agreement=agreement, top1=now, verdict=verdict)

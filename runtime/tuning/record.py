@@ -63,8 +63,9 @@ class Setting:
 class Trial:
     """What one setting was found to be. ms: median, with the spread of its turns, where it was timed.
 
-    error: of the scores, largest difference over the largest of the reference. agreement: percent of the pictures with
-    the same first answer. top1: percent right, where labels were given. verdict: why it is not the one, or that it is.
+    error: of the scores, largest difference over the largest of the reference. agreement: percent of the same answers,
+    ``runtime.tasks.alike``; None where nobody knows what they are. top1: percent right, where labels were given.
+    verdict: why it is not the one, or that it is.
     """
 
     setting: Setting

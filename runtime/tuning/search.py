@@ -72,8 +72,7 @@ def tune(
     truth: the right output index of each picture.
     device, precision, threads: what the setting must keep to; anything that is here by default.
     tolerance: largest difference of a score from the reference's, over the largest score; 1e-2 by default.
-    max_drop: in its place, percentage points of top-1 that may be lost; without ``truth``, of pictures answered
-        otherwise.
+    max_drop: in its place, percentage points of top-1 that may be lost; without ``truth``, of ``runtime.tasks.alike``.
     preprocess: for a file that carries none.
     budget_s: seconds for the timing, 20 by default; it comes after every candidate has been opened.
 
@@ -90,6 +89,8 @@ def tune(
         files = family(path)
         reference = stack.enter_context(Model(files[0], engine="onnxruntime", decode="exact", preprocess=preprocess))
         material = material_of(reference, pictures, truth)
+        if max_drop is not None and material.alike is None:
+            raise InvalidInput(f"{path}: is of task {reference.task}: nobody knows its answers: give a tolerance")
         wanted = material.scores(reference)
         if material.kind == "noise":
             files = [path]
@@ -206,7 +207,7 @@ def _tried(
     except EdgeZooError as error:
         return None, Trial(setting, verdict=str(error))
     try:
-        trial = judge(Trial(setting), material.scores(model), wanted, material.truth, limits)
+        trial = judge(Trial(setting), material.scores(model), wanted, material, limits)
     except EdgeZooError as error:
         trial = Trial(setting, verdict=str(error))
     if trial.verdict:

@@ -131,9 +131,9 @@ def _pictures(args: argparse.Namespace) -> tuple[list[ImageSource], list[int] | 
             from exporters.source import sample_files
 
             return list(sample_files("digits" if model.rule.channels == 1 else "photos")), None
-        from zoo.datasets import open_pictures
+        from zoo.datasets import classes_of, open_pictures
 
-        found, truth = open_pictures(args.data, model.labels, table=args.labels)
+        found, truth = open_pictures(args.data, classes_of(model), table=args.labels)
     step = max(1, -(-len(found) // args.limit))
     return list(found[::step]), None if truth is None else truth[::step]
 

@@ -9,6 +9,7 @@ from exporters.quantize.grids import (
     Grid,
     Ranges,
     chosen_range,
+    chosen_top,
     hard_sigmoid_input,
     hard_swish_input,
     spanning,
@@ -81,6 +82,21 @@ def test_clipping_gives_up_a_lone_outlier_only(ranges: Ranges) -> None:
     tailed = np.append(random.normal(0, 1, 1_000_000), 30.0)
     assert chosen_range(seen(tailed, tailed), "whole")[1] == 30
     assert chosen_range(seen(tailed, tailed), ranges)[1] < 29.5
+
+
+def test_what_hard_swish_makes_nothing_of_is_not_counted() -> None:
+    random = np.random.default_rng(0)
+    above = random.lognormal(0, 1, 100_000) - 3
+    below = np.where(above < np.median(above), -300 * random.random(len(above)), above)
+
+    def error(high: float) -> float:
+        counted = below[below > -3]
+        return float(np.square(hard_swish_input(high).rounded(counted) - counted).mean())
+
+    top, cut_off = chosen_top(seen(below, below), "squared"), chosen_range(seen(below, below), "squared")[1]
+    assert error(top) < 1.1 * min(error(share * above.max()) for share in np.linspace(0.2, 1, 41))
+    assert error(top) < 0.9 * error(cut_off)
+    assert chosen_top(seen(above, above), "whole") == above.max()
 
 
 def test_what_other_pictures_hold_beyond_the_range_widens_it() -> None:

@@ -11,6 +11,7 @@ from exporters.quantize.guard import Measured, measure
 from runtime.image import preprocess
 from runtime.metadata import Labels
 from runtime.model import Model
+from runtime.tasks.alike import ALIKE
 from tests.exporters.graphs import parse
 from tests.exporters.quantize.networks import silent
 
@@ -53,6 +54,41 @@ def test_two_files_are_compared(tiny: Any, tmp_path: Path, batch: int | str) -> 
     assert (found.agreement, found.top1, found.top5) == (now, (100.0, now), (100.0, 100.0))
     assert found.distance > 1
     assert measure(one, other, images, None, silent).top1 is None
+
+
+@pytest.mark.parametrize("scores", ["logits", "probabilities"])
+def test_labels_are_compared_one_by_one(tiny: Any, tmp_path: Path, scores: str) -> None:
+    """Raising one class for all pictures, which softmax would tell of all of them, changes that label alone."""
+
+    def always(name: str, *given: float) -> Path:
+        path = tiny(name, task="multilabel", scores=scores)
+        proto = onnx.load(path)
+        values = np.array(given) if scores == "logits" else 1 / (1 + np.exp(-np.array(given)))
+        made = parse(
+            "(float[batch,3,8,8] input) => (float[batch,4] logits) {"
+            "mean = ReduceMean <keepdims = 0> (input, axes)  none = Mul (mean, zero)  column = Unsqueeze (none, last)"
+            "logits = Add (column, given) }",
+            axes=np.array([1, 2, 3]), zero=np.float32(0), given=values.astype(np.float32)[None], last=np.array([1]),
+        )  # fmt: skip
+        made.metadata_props.extend(proto.metadata_props)
+        onnx.save(made, path)
+        return path
+
+    images = [np.full((12, 12, 3), level, np.uint8) for level in (0, 255)]
+    one, other = always("one.onnx", 2.0, 1.0, -1.0, -9.0), always("other.onnx", 2.0, 1.0, 0.5, -9.0)
+    found = measure(one, other, images, [0, 1], silent)
+    assert found.agreement == pytest.approx(200 / 3)  # of three labels two
+    assert (found.top1, found.top5) == (None, None)  # one class is not what a picture shows
+    assert found.distance == pytest.approx(1.5 / np.sqrt(4 + 1 + 1 + 81), rel=1e-3)
+    assert "33.3 % of the labels given change" in (found.complaint(0.5) or "")
+
+
+def test_features_keep_what_is_nearest(tiny: Any) -> None:
+    path = tiny(task="features", labels=None)
+    images = [np.random.default_rng(seed).integers(0, 256, (12, 12, 3), dtype=np.uint8) for seed in range(10)]
+    found = measure(path, path, images, None, silent)
+    assert (found.agreement, found.distance, found.top1) == (100.0, 0.0, None)
+    assert found.alike is ALIKE["features"]
 
 
 @pytest.mark.parametrize(("scores", "agreement"), [("logits", 100.0), ("probabilities", 50.0)])

@@ -204,7 +204,7 @@ def test_weights_beyond_float16_are_said(mobile_file: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"stamped": False}, "zoo import"), ({"task": "features", "labels": None}, "is of task features")],
+    [({"stamped": False}, "zoo import"), ({"task": "other", "labels": None}, "is of task other")],
 )
 def test_what_cannot_be_quantized(
     tiny: Callable[..., Path], tmp_path: Path, changes: dict[str, Any], message: str

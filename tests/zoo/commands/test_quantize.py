@@ -12,6 +12,7 @@ import onnx
 import pytest
 from PIL import Image
 
+from runtime.errors import InvalidInput
 from runtime.metadata import Labels
 from tests.exporters.quantize.test_ready import untidy
 from zoo.datasets import open_pictures
@@ -48,9 +49,13 @@ def test_pictures_with_and_without_labels(tmp_path: Path) -> None:
     with table.open("w", newline="") as file:
         csv.writer(file).writerows([["file", "label"], ["002.png", "green"], ["000.png", "red"]])
     assert open_pictures(tmp_path / "loose", labels, table=table) == ([paths[2], paths[0]], [1, 0])
+    assert open_pictures(tmp_path / "loose", None) == (paths, None)
+    with pytest.raises(InvalidInput, match="leave the labels out"):
+        open_pictures(tmp_path / "loose", None, table=table)
     (tmp_path / "by class").mkdir()
     inside = write_pictures(tmp_path / "by class" / "red", 2)
     assert open_pictures(tmp_path / "by class", labels) == (inside, [0, 0])
+    assert open_pictures(tmp_path / "by class", None) == (inside, None)
 
 
 def test_forced_and_in_json(zoo: Any, tiny: Callable[..., Path], tmp_path: Path) -> None:
@@ -66,6 +71,31 @@ def test_forced_and_in_json(zoo: Any, tiny: Callable[..., Path], tmp_path: Path)
     shown = zoo("quantize", tiny(), "--data", tmp_path / "loose", "--force", "-o", output)
     assert "same answer for " in shown.out
     assert zoo("show", output).code == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "said"), [("features", "same nearest picture for"), ("multilabel", "of the labels given to 6 pictures")]
+)
+def test_where_no_class_is_the_right_one(
+    zoo: Any, tiny: Callable[..., Path], tmp_path: Path, task: str, said: str
+) -> None:
+    file, data = tiny(task=task, **({"labels": None} if task == "features" else {})), tmp_path / "sorted"
+    data.mkdir()
+    for name in ("walks", "faces"):  # folders that are no classes of the network
+        write_pictures(data / name, 6)
+    options = ["--data", data, "--force", "-o", tmp_path / "small.onnx"]
+    done = zoo("quantize", file, *options, "--report", tmp_path / "report.html")
+    assert done.code == 0, done.err
+    assert said in done.out and "top-1" not in done.out
+    assert said in (tmp_path / "report.html").read_text(encoding="utf-8")
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label\nwalks/000.png,a\n")
+    refused = zoo("quantize", file, *options, "--labels", table)
+    assert refused.code == 2 and "one class a picture is not what this network answers" in refused.err
+    tuned = zoo("tune", file, "--data", data, "--max-drop", "90", "--budget", "0.3s", "--json")
+    assert tuned.code == 0, tuned.err
+    trials = [trial for trial in json.loads(tuned.out)["trials"] if trial["error"] is not None]
+    assert all(trial["agreement"] is not None and trial["top1"] is None for trial in trials)
 
 
 def test_the_report_is_one_page(zoo: Any, tiny: Callable[..., Path], tmp_path: Path) -> None:
