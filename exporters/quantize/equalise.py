@@ -6,7 +6,10 @@ kernels that have one per tensor. It passes through what is homogeneous per chan
 concatenation, the gating of squeeze-and-excitation. Beyond the paper:
 
 - ReLU6 is not homogeneous. A channel that never reaches the limit may still grow until it does, and no further: then
-  the limit stays where the graph has it, and clips what the calibration pictures do not reach.
+  the limit stays where the graph has it, and clips what the calibration pictures do not reach. On others a channel
+  reaches farther, most of all one that few pictures reach at all: how far to go is the search's to find out. Of
+  EfficientNet-Lite0 the logits' error is 0.146 where every channel grows as far as it can and 0.054 where none does;
+  of mobilenet_v2 0.075 and 0.099 (66 photos, 2026-11-22).
 - HardSwish is not either. It becomes x * HardSigmoid(x / k) where ``rescale`` says so, k per channel: one integer
   multiplication more, worth it on small maps.
 - How far to go is chosen per group of tensors, by the noise that rounding of activations and of weights leaves
@@ -43,13 +46,18 @@ class _Classes:
 
 
 def equalise(
-    network: Network, seen: dict[str, Observed], *, rescale: Callable[[tuple[int, ...]], bool] = lambda shape: False
+    network: Network,
+    seen: dict[str, Observed],
+    *,
+    rescale: Callable[[tuple[int, ...]], bool] = lambda shape: False,
+    caution: float = 0.0,
 ) -> None:
     """Scale the network's weights, and ``seen`` with them; its outputs stay as they are but for clipped outliers.
 
     rescale: whether the HardSwish of a tensor of this (1, channels, height, width) is worth a multiplication.
+    caution: 0 to 1, see ``_growth``; at 1 the outputs stay as they are.
     """
-    classes = _classes(network, seen, rescale)
+    classes = _classes(network, seen, rescale, caution)
     scales = np.ones(len(classes.reach))
     for tensors in _groups(classes):
         if any(network.weighted(reader) for name in tensors for reader in network.readers(name)):
@@ -74,7 +82,9 @@ def equalise(
 # ---- which channels belong together
 
 
-def _classes(network: Network, seen: dict[str, Observed], rescale: Callable[[tuple[int, ...]], bool]) -> _Classes:
+def _classes(
+    network: Network, seen: dict[str, Observed], rescale: Callable[[tuple[int, ...]], bool], caution: float
+) -> _Classes:
     starts = np.cumsum([0, *(_channels(item) for item in seen.values())])
     ids = {
         name: np.arange(start, start + _channels(item))
@@ -109,9 +119,18 @@ def _classes(network: Network, seen: dict[str, Observed], rescale: Callable[[tup
         if len(reach) == len(of[name]):
             np.maximum.at(classes.reach, of[name], reach / max(float(reach.max()), 1e-12))
         if name in limits:
-            np.minimum.at(classes.most, of[name], limits[name] / np.maximum(reach, 1e-12))
+            np.minimum.at(classes.most, of[name], _growth(reach / limits[name], caution))
             classes.least[of[name]] = 1
     return classes
+
+
+def _growth(reached: Array, caution: float) -> Array:
+    """By how much channels may grow that reached these shares of a limit.
+
+    Other pictures are taken to reach 1 / (1 - caution) times as far, and the share ``caution`` in any case.
+    """
+    farthest = np.maximum(reached / max(1 - caution, 1e-12), caution)
+    return 1 / np.maximum(farthest, 1e-12)
 
 
 def _joined(

@@ -2,14 +2,13 @@
 
 Measured, not guessed, on this machine and these pictures: how many layers at the front stay in float (their maps are
 large and their channels few, where integer kernels are slow: on many networks that is faster and more accurate),
-which error ranges make small, whether HardSwish is rescaled per channel, and which nodes return to float
-because what rounding them costs the result is dear for the time that it saves. Where the target is not at hand there
-are no times, and error alone decides.
+which error ranges make small, how far channels below a limit are scaled up to it, whether HardSwish is rescaled per
+channel, and which nodes return to float because what rounding them costs the result is dear for the time that it saves.
+Where the target is not at hand there are no times, and error alone decides.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,10 +16,9 @@ from typing import Any, get_args
 
 import numpy as np
 
-from exporters.quantize.centre import centre
 from exporters.quantize.correction import corrections
 from exporters.quantize.emit import emit
-from exporters.quantize.equalise import equalise
+from exporters.quantize.forms import CAUTIONS, forms, has_limits
 from exporters.quantize.fronts import fastest_front
 from exporters.quantize.grids import Ranges
 from exporters.quantize.journal import Journal
@@ -31,7 +29,7 @@ from exporters.quantize.observe import Observed, Progress, count, ending, observ
 from exporters.quantize.pictures import Pictures, split
 from exporters.quantize.profiled import layer_times
 from exporters.quantize.rounding import round_together
-from exporters.quantize.scheme import Style, behind, make_scheme, tensors_of
+from exporters.quantize.scheme import behind, make_scheme, tensors_of
 from exporters.quantize.sensitivity import measure_alone, spared_sets
 from exporters.quantize.stored import stored_as_integers
 from exporters.quantize.targets import Target, at_hand, measured_by
@@ -40,7 +38,6 @@ from exporters.quantize.way import NEGLIGIBLE, STORED, Form, Way
 from runtime.engines import ENGINES
 
 _AT_ONCE = 5  # models in one run of the clock, for the memory they take
-_SMALL_MAP = 20 * 20  # places; where one more multiplication of HardSwish takes next to no time
 _FEW = 32  # pictures for the correction: it settles soon
 _HEAVY = 1e9  # multiplications; for such a network half as many
 _ALONE_ON = 16  # pictures for the error of each tensor alone: it is summed over all logits
@@ -77,14 +74,10 @@ class Search:
 
     def ways(self) -> list[Way]:
         """Everything that was tried, the best first."""
-        forms = list(_forms(self.proto, self.seen, self.style))
-        front = self._front(forms[0])
+        front = self._front(next(self._forms()))
         found: list[Way] = []
-        for form in forms:
-            network, chosen = form.network, behind(form.network, front, self.style)
-            count(network, form.seen, sorted(tensors_of(network, chosen, self.style)[0]), self.checked, self.progress)
-            layers = [node for node in network.nodes if node.output[0] in chosen and network.weighted(node)]
-            round_together(network, layers, self.few, self.style.weight_bits, self.progress)
+        for form in self._forms(self._caution(front)):
+            self._round(form, front)
             found += [self._way(form, front, ranges, frozenset()) for ranges in get_args(Ranges)]
         best, *_ = found = self._timed(found)
         if best.error > NEGLIGIBLE:
@@ -96,10 +89,9 @@ class Search:
 
     def plain(self) -> Way:
         """The fastest way, whatever it loses: what pictures of noise can tell. Takes seconds, not minutes."""
-        forms = list(_forms(self.proto, self.seen, self.style))
-        front = self._front(forms[0])
+        front = self._front(next(self._forms()))
         return min(
-            self._timed([self._way(form, front, "whole", frozenset(), corrected=False) for form in forms]),
+            self._timed([self._way(form, front, "whole", frozenset(), corrected=False) for form in self._forms()]),
             key=lambda way: way.times[1] if way.times else 0.0,
         )
 
@@ -109,6 +101,30 @@ class Search:
             return 0
         front, self.style = fastest_front(form.network, form.seen, self.style, self._ratios, self.journal)
         return front
+
+    def _caution(self, front: int) -> float:
+        """Which of CAUTIONS errs least, on pictures that the network is not equalised on."""
+        if not has_limits(Network(self.proto)):
+            return CAUTIONS[0]
+
+        def errors() -> dict[str, Array]:
+            some = [next(self._forms(caution)) for caution in CAUTIONS]
+            for form in some:
+                self._round(form, front)
+            return {"errors": np.array([self._way(form, front, "whole", frozenset()).error for form in some])}
+
+        found = self.journal.remember(f"errors of cautions {CAUTIONS} behind {front}", errors)["errors"]
+        return CAUTIONS[int(found.argmin())]
+
+    def _round(self, form: Form, front: int) -> None:
+        """Count what the tensors of a form hold, and round its weights."""
+        network, chosen = form.network, behind(form.network, front, self.style)
+        count(network, form.seen, sorted(tensors_of(network, chosen, self.style)[0]), self.checked, self.progress)
+        layers = [node for node in network.nodes if node.output[0] in chosen and network.weighted(node)]
+        round_together(network, layers, self.few, self.style.weight_bits, self.progress)
+
+    def _forms(self, caution: float = CAUTIONS[0]) -> Iterator[Form]:
+        return forms(self.proto, self.seen, self.style, caution)
 
     def _stored(self) -> Way:
         """Integers for the file's size alone."""
@@ -150,7 +166,7 @@ class Search:
     def _way(self, form: Form, front: int, ranges: Ranges, spared: frozenset[str], *, corrected: bool = True) -> Way:
         chosen = behind(form.network, front, self.style) - spared
         scheme = make_scheme(form.network, form.seen, chosen, ranges, self.style)
-        key = f"front {front}, {ranges}, {form.rescaled}, spared {' '.join(sorted(spared))}"
+        key = f"front {front}, {ranges}, {form.rescaled}, {form.caution}, spared {' '.join(sorted(spared))}"
         mended = (
             self.journal.remember(key, lambda: corrections(form.network, scheme, self.few, self.progress))
             if corrected
@@ -238,28 +254,12 @@ class Search:
         return milliseconds(models, picture, engine=self.target.engine, undisturbed=True)
 
 
-def _forms(proto: Any, seen: dict[str, Observed], style: Style) -> Iterator[Form]:
-    """The network centred and equalised: as it is, and with HardSwish on small maps rescaled."""
-    for rescaled in (False, True):
-        network, own = Network(copy.deepcopy(proto)), copy.deepcopy(seen)
-        network.apart |= {name for node in network.nodes for name in node.output if name} - seen.keys()
-        if rescaled and not ({node.op_type for node in network.nodes} & {"HardSwish"} & style.operators):
-            return
-        centre(network, own)
-        equalise(network, own, rescale=lambda shape: rescaled and _small(shape))  # noqa: B023 - called at once
-        yield Form(network, own, rescaled)
-
-
 def _multiplications(network: Network, seen: dict[str, Observed]) -> float:
     """Of the layers with weights, for one picture."""
     layers = [node for node in network.nodes if network.weighted(node)]
     inputs = [network.matrix(node).shape[2] * network.matrix(node).shape[3] for node in layers]
     places = [float(np.prod(seen[node.output[0]].shape)) for node in layers]
     return float(sum(count * place for count, place in zip(inputs, places, strict=True)))
-
-
-def _small(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 4 and shape[2] * shape[3] <= _SMALL_MAP
 
 
 def logits(proto: Any, output: str, pictures: Pictures, *, rivals: bool = True) -> Array:

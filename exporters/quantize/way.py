@@ -20,12 +20,13 @@ STORED = "weights alone as integers"
 class Form:
     """A float network as it is quantized, and what its tensors hold.
 
-    rescaled: whether HardSwish was.
+    rescaled: whether HardSwish was. caution: with which it was equalised.
     """
 
     network: Network
     seen: dict[str, Observed]
     rescaled: bool = False
+    caution: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 import runtime
 from exporters.quantize import search
 from exporters.quantize.emit import emit
+from exporters.quantize.forms import forms
 from exporters.quantize.network import Network, add_biases
 from exporters.quantize.observe import observe
 from exporters.quantize.ready import frozen, frozen_batch, ready
@@ -154,7 +155,7 @@ def test_what_has_its_pictures_on_another_axis_stays_in_float() -> None:
     assert seen.keys() == {"input", "conv", "mean", "flat", "back", "logits"}
     able = candidates(network, Style())
     assert able == {"conv", "mean", "flat", "logits"}
-    (form,) = search._forms(proto, seen, Style())
+    (form,) = forms(proto, seen, Style())
     assert form.network.apart == network.apart
     (some,) = pictures(7).batches(7)
     made = emit(form.network, make_scheme(form.network, form.seen, able, "whole", Style())).proto

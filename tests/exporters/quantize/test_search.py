@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from exporters.quantize import fronts
-from exporters.quantize import search as module
+from exporters.quantize.forms import forms
 from exporters.quantize.journal import Journal
 from exporters.quantize.observe import ending, telling
 from exporters.quantize.search import Search
@@ -24,7 +24,7 @@ def search(monkeypatch: pytest.MonkeyPatch) -> Search:
 
 
 def form(search: Search) -> Form:
-    return next(iter(module._forms(search.proto, search.seen, search.style)))
+    return next(iter(forms(search.proto, search.seen, search.style)))
 
 
 @pytest.mark.parametrize(
