@@ -67,6 +67,22 @@ def test_relu6_s_channels_grow_to_the_limit_and_no_further() -> None:
     assert np.median(seen["stem.act"].highest) > 5
 
 
+def test_caution_leaves_room_for_what_calibration_did_not_see() -> None:
+    """Channels that the calibration pictures hardly reach, or not at all, are well up in others."""
+    wanted, errors = answers(mobile()), []
+    for caution in (0.0, 0.5, 1.0):
+        network = Network(mobile())
+        seen = observe(network, pictures(), silent)
+        item = seen["stem.act"]
+        item.highest = item.highest * np.array([0.0, 0.01, 0.1, 0.3, 0.5, 0.7, 1.0, 1.0])
+        equalise(network, seen, caution=caution)
+        errors.append(error(answers(network.proto()), wanted))
+    nothing_lost, half, all_the_way = reversed(errors)
+    assert nothing_lost < 1e-5
+    assert nothing_lost < half < 0.5 * all_the_way
+    assert all_the_way > 0.05
+
+
 PLAIN = Style()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from exporters.quantize import fronts
-from exporters.quantize.forms import forms
+from exporters.quantize.forms import CAUTIONS, forms
 from exporters.quantize.journal import Journal
 from exporters.quantize.observe import ending, telling
 from exporters.quantize.search import Search
@@ -80,6 +80,24 @@ def test_silu_is_on_integers_where_that_is_faster(
     assert search.style.silu is silu
     way = search._way(form(search), 0, "whole", frozenset())
     assert ("stem.gate" in way.chosen) is silu
+
+
+def test_how_far_limited_channels_grow_is_what_errs_least(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def way(form: Form, front: int, ranges: str, spared: frozenset[str]) -> Way:
+        assert (front, ranges, spared) == (1, "whole", frozenset())
+        assert form.network.rounded, "its weights are as they will be"
+        asked.append(form.caution)
+        return Way("", None, 0, error={0.1: 0.3, 0.5: 0.1, 1.0: 0.2}[form.caution])
+
+    monkeypatch.setattr(search, "_way", way)
+    assert search._caution(1) == 0.5
+    assert asked == list(CAUTIONS)
+    without = Search(swish(), pictures(32), TARGETS[this_machine()], Journal(None, ""), silent)
+    monkeypatch.setattr(without, "_way", way)
+    assert without._caution(1) == CAUTIONS[0], "no limit, no question"
+    assert asked == list(CAUTIONS)
 
 
 def test_sets_of_float_nodes_have_the_time_that_is_measured(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
