@@ -1,11 +1,12 @@
 """What rounding one thing costs, and which nodes pay best in float."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from exporters.quantize import correction
+from exporters.quantize import correction, sensitivity
 from exporters.quantize.emit import emit
 from exporters.quantize.journal import Journal
 from exporters.quantize.means import float_means
@@ -58,6 +59,25 @@ def test_float_weights_and_fine_grids_cost_nothing() -> None:
         rounded.integers[:] = 0  # all of the layer's weights gone
     lost = measure_alone(network, scheme, exact, {}, pictures(8), wanted[:8], Journal(None, ""), silent)
     assert all(lost.layers[name] > errors.layers[name] for name in errors.layers)
+
+
+def test_what_clipping_takes_off_a_mean_is_given_back() -> None:
+    network, scheme, _, wanted, errors = parts()
+    grid = scheme.grids["stem.act"]
+    clipped = replace(scheme, grids={**scheme.grids, "stem.act": replace(grid, scale=grid.scale / 4)})
+    how = {}, {}, pictures(), wanted, Journal(None, ""), silent
+    mended = measure_alone(network, clipped, *how).tensors["stem.act"]
+    part = sensitivity._with_grid(network.proto(), "stem.act", clipped.grids["stem.act"])
+    plain = distance(logits(part, network.output, pictures()), wanted) ** 2
+    assert errors.tensors["stem.act"] < mended < 0.7 * plain
+
+
+@pytest.mark.parametrize(
+    ("tensor", "behind"),
+    [("stem.act", {"dw"}), ("dw2.act", {"squeeze", "project"}), ("sum", {"left", "right"}), ("logits", set())],
+)
+def test_the_layers_behind_a_tensor(tensor: str, behind: set[str]) -> None:
+    assert set(sensitivity._layers_behind(Network(mobile()), tensor)) == behind
 
 
 def test_what_hurts_most_for_its_time_goes_first() -> None:
