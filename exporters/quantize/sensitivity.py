@@ -85,9 +85,11 @@ def measure_alone(
 
     def mean(part: Any, output: str) -> Array:
         """Of each channel of a layer's output, which a part gives."""
-        values = [one[output] for one in relay.run(cut(part, [output]), [output])]
-        found: Array = np.concatenate(values).mean(axis=(0, *range(2, values[0].ndim)), dtype=np.float64)
-        return found
+        total, passes = 0.0, relay.run(cut(part, [output]), [output])
+        for value in (values[output] for values in passes):
+            share = len(value) / len(pictures)
+            total = total + share * value.mean(axis=(0, *range(2, value.ndim)), dtype=np.float64)
+        return np.asarray(total)
 
     def with_grid(tensor: str) -> dict[str, Array]:
         if tensor not in (network.input, network.output):

@@ -50,9 +50,8 @@ def same_class(one: Scores, other: Scores, middle: float) -> float:
 def same_labels(one: Scores, other: Scores, middle: float) -> float:
     """Percent of the labels given by either that are given by both; labels that neither gives would hide the rest."""
     first, second = one > middle, other > middle
-    return (
-        100 * float((first & second).sum()) / max(int((first | second).sum()), 1) if (first | second).any() else 100.0
-    )
+    given = int((first | second).sum())
+    return 100 * int((first & second).sum()) / given if given else 100.0
 
 
 def same_neighbour(one: Scores, other: Scores, middle: float) -> float:

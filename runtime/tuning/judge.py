@@ -54,7 +54,8 @@ class Material:
 
     def scores(self, model: Model) -> npt.NDArray[np.float32]:
         """(pictures, scores) float32, of a score map with its places; one picture at a time, as they will be run."""
-        return np.stack([model.run(batch)[0].astype(np.float32) for batch in self.batches(model)])
+        found = np.stack([model.run(batch)[0].astype(np.float32) for batch in self.batches(model)])
+        return found if model.task == "score-map" else found.reshape(len(found), -1)
 
 
 def limits_of(tolerance: float | None, max_drop: float | None) -> Limits:
