@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from runtime.errors import InvalidInput
 from runtime.metadata import Labels
+from runtime.tasks.alike import ONE_CLASS
 from zoo.labels import index_of
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def open_pictures(
 
 def classes_of(model: Model) -> Labels | None:
     """The classes that pictures' labels are of; None for a network whose answers are not one class a picture."""
-    return model.labels if model.task in ("classification", "binary") else None
+    return model.labels if model.task in ONE_CLASS else None
 
 
 def _loose(folder: Path) -> list[Picture]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from runtime.errors import InvalidArtifact, InvalidInput
 from runtime.model import Model
+from runtime.tasks.alike import ONE_CLASS
 from runtime.tasks.classification import top_indices
 from zoo.datasets import Sample
 
@@ -32,7 +33,7 @@ class Evaluation:
 
 def check_task(model: Model) -> None:
     """Raise InvalidInput where a picture's one label cannot be held against what the model gives."""
-    if model.task not in ("classification", "binary"):
+    if model.task not in ONE_CLASS:
         raise InvalidInput(
             f"{model.path}: is of task {model.task}: accuracy is measured where one class is right, "
             "in files of task classification or binary"

@@ -108,10 +108,12 @@ class Search:
             return CAUTIONS[0]
 
         def errors() -> dict[str, Array]:
-            some = [next(self._forms(caution)) for caution in CAUTIONS]
-            for form in some:
+            found = []
+            for caution in CAUTIONS:  # one after another, for the memory they take
+                form = next(self._forms(caution))
                 self._round(form, front)
-            return {"errors": np.array([self._way(form, front, "whole", frozenset()).error for form in some])}
+                found.append(self._way(form, front, "whole", frozenset()).error)
+            return {"errors": np.array(found)}
 
         found = self.journal.remember(f"errors of cautions {CAUTIONS} behind {front}", errors)["errors"]
         return CAUTIONS[int(found.argmin())]

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     Scores = npt.NDArray[np.floating[Any]]
 
+ONE_CLASS = ("classification", "binary")
+"""Tasks where one class of a picture is the right one, so that labels can be held against the answers."""
+
 _AT_ONCE = 1024  # pictures whose distances to all others are in memory
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from runtime.errors import InvalidInput
 from runtime.image import ImageSource
 from runtime.model import Model
-from runtime.tasks.alike import ALIKE, Alike, decided
+from runtime.tasks.alike import ALIKE, ONE_CLASS, Alike, decided
 from runtime.tuning.record import Trial
 
 TOLERANCE = 1e-2
@@ -76,7 +76,7 @@ def material_of(model: Model, pictures: Iterable[ImageSource] | None, truth: Seq
     given = list(pictures)
     if not given or (truth is not None and len(truth) != len(given)):
         raise InvalidInput(f"{len(given)} pictures and {len(truth or ())} labels: give a label for each, or none")
-    if truth is not None and model.task not in ("classification", "binary"):
+    if truth is not None and model.task not in ONE_CLASS:
         raise InvalidInput(f"{model.path}: is of task {model.task}: no one class of a picture is right: give no labels")
     return Material(given, None if truth is None else np.asarray(truth, np.int64), "pictures", *how)
 
