@@ -16,8 +16,8 @@ class Quantization:
     """How a file was made of ``calibration`` pictures, and how it compares with its float32 file on ``images``.
 
     calibration, calibration_sha256, calibrated_on: 0 and None where nothing was to calibrate (fp16, bf16).
-    agreement: percent of the same answers, as ``runtime.tasks.alike`` has it for the file's task.
-    distance: of the logits, norm of the difference over the norm.
+    agreement: percent of the same answers, as ``runtime.tasks.alike`` has it for the file's task, if it does.
+    distance: of the logits, norm of the difference over the norm; of the output that is farthest, where none are.
     top1, top5: percent right, (float32, this file), None without labels.
     time_ratio: of one picture, interleaved medians; None with float_ms where the target was not at hand.
     """
@@ -30,7 +30,7 @@ class Quantization:
     calibration: int
     calibration_sha256: str | None
     images: int
-    agreement: float
+    agreement: float | None
     distance: float
     top1: tuple[float, float] | None
     top5: tuple[float, float] | None

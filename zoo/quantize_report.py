@@ -21,9 +21,10 @@ def report(done: Done, layers: Sequence[Layer]) -> str:
         ("for", told.target),
         ("how", told.search),
         ("layers on integers", f"{told.integer_nodes} of {told.integer_nodes + told.float_nodes} nodes"),
-        ("alike", measured.alike.said(measured.agreement, measured.images, told.measured_on)),
-        (f"{measured.alike.scores} apart", f"{measured.distance:.4f} (norm of the difference over the norm)"),
     ]
+    same, apart = measured.said(told.measured_on)
+    pairs += [("alike", same)] if same else []
+    pairs.append(("apart", f"{apart} (norm of the difference over the norm)"))
     for name, pair in (("top-1", measured.top1), ("top-5", measured.top5)):
         pairs += [(name, f"{pair[0]:.2f} % in float32, {pair[1]:.2f} % now")] if pair else []
     if measured.milliseconds:
@@ -40,7 +41,7 @@ def report(done: Done, layers: Sequence[Layer]) -> str:
         parts.insert(0, page.paragraph(f"Written by force, although {done.refused}.", note=True))
     timed = [(way.ratio, way.error, way.name) for way in done.tried if way.ratio is not None]
     if len(timed) == len(done.tried) > 1:
-        error = f"error of the {measured.alike.scores}"
+        error = f"error of the {measured.scores}"
         best = next(index for index, way in enumerate(done.tried) if way is done.way)
         parts += [
             page.heading("What was tried"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from runtime.errors import InvalidInput, OutputNotWritable
 from zoo.terminal import advance, print_table
 
 if TYPE_CHECKING:
+    from exporters.quantize.guard import Limits
     from exporters.quantize.road import Done, Trial
     from runtime.quantization import Precision
 
@@ -30,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, whose: str = "") -> None:
     add("--calibration", type=int, metavar="N", help=f"{whose}pictures to calibrate on (default: {CALIBRATION})")
     add("--random-calibration", action="store_true", help=f"{whose}calibrate on noise; marked in the file")
     add("--max-drop", type=float, metavar="POINTS", help=f"{whose}of top-1 to lose (default: {MAX_DROP})")
+    add("--max-distance", type=float, metavar="SHARE", help=f"{whose}of outputs, how far they may be apart")
     add(
         "--target",
         metavar="NAME",
@@ -39,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, whose: str = "") -> None:
     add("--report", type=Path, metavar="HTML", help=f"{whose}write a page with every layer's error and time")
 
 
-OPTIONS = ("data", "calibration", "random_calibration", "max_drop", "target", "force", "report")
+OPTIONS = ("data", "calibration", "random_calibration", "max_drop", "max_distance", "target", "force", "report")
 """Of ``add_arguments``, those that say how."""
 
 
@@ -56,11 +59,13 @@ def make(
     Raises what ``exporters.quantize.road.quantize`` does, and InvalidInput for pictures that do not suffice.
     """
     from exporters.cache import folder
+    from exporters.quantize.guard import Limits
     from exporters.quantize.road import quantize
 
     if args.report and not args.report.absolute().parent.is_dir():
         raise OutputNotWritable(f"{args.report.parent}: no such folder: create it first")
-    trial = _trial(file, args, precision, table)
+    limits = Limits(MAX_DROP if args.max_drop is None else args.max_drop, args.max_distance)
+    trial = _trial(file, args, precision, table, limits)
     with advance(verbose=args.verbose) as progress:
         done = quantize(
             file,
@@ -68,7 +73,7 @@ def make(
             trial,
             precision=precision,
             target=args.target or "auto",
-            max_drop=MAX_DROP if args.max_drop is None else args.max_drop,
+            limits=limits,
             force=args.force,
             pixels=args.uint8_input,
             searches=folder("searches"),
@@ -91,22 +96,27 @@ def make(
     return done
 
 
-def _trial(file: Path, args: argparse.Namespace, precision: Precision, table: Path | None) -> Trial:
+def _trial(file: Path, args: argparse.Namespace, precision: Precision, table: Path | None, limits: Limits) -> Trial:
     """Which pictures calibrate, and which measure."""
     from exporters.quantize.guard import FEW
     from exporters.quantize.pictures import noise
     from exporters.quantize.road import FEWEST, Trial, usable
     from runtime.model import load
+    from runtime.tasks.alike import ALIKE
     from zoo.datasets import classes_of, open_pictures
 
     random, few = args.random_calibration, CALIBRATION if args.calibration is None else args.calibration
     if random and precision != "int8":
         raise InvalidInput(f"--random-calibration is for int8: {precision} takes no calibration")
+    if limits.max_distance is not None and not 0 < limits.max_distance < inf:
+        raise InvalidInput(f"--max-distance must be a number above 0, not {limits.max_distance}")
     if few < 1:
         raise InvalidInput(f"--calibration must be at least 1, not {few}")
     data = None if random and args.data is None else require_data(args, precision)
     with load(file) as model:
-        usable(model)
+        counted = usable(model, limits).task in ALIKE
+        if not counted and args.max_drop is not None:
+            raise InvalidInput("--max-drop counts answers that change, and nobody knows this file's: leave it out")
         pictures, answers = open_pictures(data, classes_of(model), table=table) if data else (None, None)
         made = noise(model.rule, 2 * few) if random else []
     if random:
@@ -122,7 +132,7 @@ def _trial(file: Path, args: argparse.Namespace, precision: Precision, table: Pa
         raise InvalidInput(f"{data}: one picture: some are to calibrate on, and others to measure on")
     if calibrates and len(kept) < FEWEST:
         _note(f"calibrated on {len(kept)} pictures: below {FEWEST} the ranges of activations are a matter of luck")
-    if len(rest) < FEW:
+    if counted and len(rest) < FEW:
         _note(f"measured on {len(rest)} pictures: one of them is {100 / len(rest):.1f} points")
     return Trial(
         made[:few] if random else [pictures[index] for index in kept],
@@ -155,7 +165,7 @@ def split(count: int, calibration: int, *, ordered: bool) -> list[int]:
 def show(done: Done) -> None:
     """What was tried, and what the file was measured to be."""
     measured = done.measured
-    columns = ("tried", f"error of the {measured.alike.scores}", "time of one picture", "of float32")
+    columns = ("tried", f"error of the {measured.scores}", "time of one picture", "of float32")
     rows = [
         (
             f"{'> ' if way is done.way else ''}{way.name}",
@@ -170,8 +180,7 @@ def show(done: Done) -> None:
     for name, pair in (("top-1", measured.top1), ("top-5", measured.top5)):
         if pair:
             print(f"{name} {pair[0]:.2f} % -> {pair[1]:.2f} %")
-    alike = measured.alike
-    print(f"{alike.said(measured.agreement, measured.images)}, {alike.scores} {measured.distance:.3f} apart")
+    print(", ".join(part for part in measured.said() if part))
     if measured.milliseconds:
         whole, now = measured.milliseconds
         print(f"{now:.3g} ms against {whole:.3g} ms in float32: {measured.ratio:.2f} of the time")

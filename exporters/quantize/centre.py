@@ -43,7 +43,7 @@ def _shiftable(network: Network, seen: dict[str, Observed]) -> dict[str, Any]:
         for node in network.nodes
         if node.op_type in ("Conv", "Add")
         and (network.weighted(node) if node.op_type == "Conv" else _plain_sum(node, seen))
-        and node.output[0] != network.output
+        and node.output[0] not in network.outputs
     }
     while True:
         spoilt = [name for name, node in found.items() if not _stays(network, name, node, found)]

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from exporters.quantize.emit import emit
+from exporters.quantize.emit import emit, unrounded
 from exporters.quantize.network import Array, Network
 from exporters.quantize.observe import Progress
 from exporters.quantize.pictures import Pictures
@@ -40,7 +40,8 @@ def corrections(network: Network, scheme: Scheme, pictures: Pictures, progress: 
         output = node.output[0]
         now = emit(network, scheme, found).proto
         makers = {name: made for made in now.graph.node for name in made.output}
-        name = output if output in makers else scheme.result(node)
+        names = (output, scheme.result(node))
+        name = next(kept for name in names for kept in (unrounded(name), name) if kept in makers)
         given = makers[name].input[0]
         maker = makers.get(given)
         integers = maker.input[0] if maker is not None and maker.op_type == "DequantizeLinear" else given
@@ -50,8 +51,8 @@ def corrections(network: Network, scheme: Scheme, pictures: Pictures, progress: 
         pairs = ((one[output], other[name]) for one, other in zip(wanted, got, strict=True))
         found[output] = straightened(pairs)
         if node is not layers[-1]:
-            exact.forget(whole, network.output)
-            rounded.forget(now, network.output)
+            exact.forget(whole, network.outputs)
+            rounded.forget(now, network.outputs)
     progress("correction", len(layers), len(layers))
     return found
 

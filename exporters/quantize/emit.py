@@ -40,6 +40,11 @@ def dequantized(tensor: str) -> str:
     return f"{tensor}::dequantized"
 
 
+def unrounded(output: str) -> str:
+    """The name of what an output of the network is before it is rounded, where it is."""
+    return f"{output}::unrounded"
+
+
 def by_channel(tensor: str) -> str:
     """The name of the same where the scale is given once for every channel."""
     return f"{dequantized(tensor)}::channels"
@@ -57,8 +62,9 @@ def emit(network: Network, scheme: Scheme, mended: dict[str, Array] | None = Non
             continue
         (writer.integer if node.output[0] in scheme.chosen else writer.float)(node)
     whole = network.template
-    if network.output in writer.integers:
-        writer.nodes.append(onnx.helper.make_node("Identity", [writer.read(network.output)], [network.output]))
+    for name in network.outputs:
+        if name in writer.integers:
+            writer.give_rounded(name)
     graph = onnx.helper.make_graph(
         writer.nodes,
         whole.graph.name,
@@ -114,6 +120,15 @@ class _Writer:
             self.floats[name] = self.add("DequantizeLinear", [self.quantize(tensor), *grid], name)
         return name
 
+    def give_rounded(self, output: str) -> None:
+        """Let an output of the network be what its integers say."""
+        from onnx import helper
+
+        for node in self.nodes:  # the one that makes the float, and the one that rounds it
+            node.input[:] = [unrounded(name) if name == output else name for name in node.input]
+            node.output[:] = [unrounded(name) if name == output else name for name in node.output]
+        self.nodes.append(helper.make_node("Identity", [self.read(output)], [output], name=f"{output}::given"))
+
     def read_by_channel(self, tensor: str, channels: int) -> str:
         """As ``read``, with the scale once for every channel.
 
@@ -155,7 +170,7 @@ class _Writer:
     def integer(self, node: Any) -> None:
         """A node between DequantizeLinear and QuantizeLinear, in the form that becomes one integer kernel."""
         result, given = self.scheme.result(node), node.input[0]
-        alone = node.op_type in ("HardSigmoid", "HardSwish") and len(self.network.readers(given)) == 1
+        alone = node.op_type in ("HardSigmoid", "HardSwish") and self.network.only_reader(given) is not None
         if alone and node.op_type == "HardSigmoid" and self.scheme.grids[result].zero_point == 0:
             self.integers[result] = self.quantize(given)  # read with another scale
             return

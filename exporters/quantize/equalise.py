@@ -19,7 +19,7 @@ concatenation, the gating of squeeze-and-excitation. Beyond the paper:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,13 +51,15 @@ def equalise(
     *,
     rescale: Callable[[tuple[int, ...]], bool] = lambda shape: False,
     caution: float = 0.0,
+    shared: Mapping[str, str] | None = None,
 ) -> None:
     """Scale the network's weights, and ``seen`` with them; its outputs stay as they are but for clipped outliers.
 
     rescale: whether the HardSwish of a tensor of this (1, channels, height, width) is worth a multiplication.
     caution: 0 to 1, see ``_growth``; at 1 the outputs stay as they are.
+    shared: which tensors will have one grid, {each: one of them}, see ``one_grid``.
     """
-    classes = _classes(network, seen, rescale, caution)
+    classes = _classes(network, seen, rescale, caution, shared or {})
     scales = np.ones(len(classes.reach))
     for tensors in _groups(classes):
         if any(network.weighted(reader) for name in tensors for reader in network.readers(name)):
@@ -83,7 +85,11 @@ def equalise(
 
 
 def _classes(
-    network: Network, seen: dict[str, Observed], rescale: Callable[[tuple[int, ...]], bool], caution: float
+    network: Network,
+    seen: dict[str, Observed],
+    rescale: Callable[[tuple[int, ...]], bool],
+    caution: float,
+    shared: Mapping[str, str],
 ) -> _Classes:
     starts = np.cumsum([0, *(_channels(item) for item in seen.values())])
     ids = {
@@ -91,7 +97,7 @@ def _classes(
         for (name, item), start in zip(seen.items(), starts, strict=False)
     }
     parents = np.arange(starts[-1])
-    frozen: list[str] = [network.input, network.output]
+    frozen: list[str] = [network.input, *network.outputs]
     limits: dict[str, float] = {}
     for node in network.nodes:
         joined = _joined(network, node, seen, rescale)
@@ -110,18 +116,29 @@ def _classes(
     classes = _Classes(of, np.zeros(count, bool), np.zeros(count), np.full(count, np.inf), np.zeros(count))
     for name in frozen:
         classes.frozen[of[name]] = True
-    for name, item in seen.items():
-        readers, reach = network.readers(name), item.reach
-        if len(readers) == 1 and network.rectifies(readers[0]):
-            continue  # never quantized: what the activation leaves of it is
-        if any(reader.op_type == "HardSwish" for reader in readers):
-            reach = np.maximum(reach, _HARD_SWISH_KNEE)
+    reached, widest = _reached(network, seen), defaultdict[str, float](float)
+    for name, reach in reached.items():
+        grid = shared.get(name, name)
+        widest[grid] = max(widest[grid], float(reach.max()))
+    for name, reach in reached.items():
         if len(reach) == len(of[name]):
-            np.maximum.at(classes.reach, of[name], reach / max(float(reach.max()), 1e-12))
+            np.maximum.at(classes.reach, of[name], reach / max(widest[shared.get(name, name)], 1e-12))
         if name in limits:
             np.minimum.at(classes.most, of[name], _growth(reach / limits[name], caution))
             classes.least[of[name]] = 1
     return classes
+
+
+def _reached(network: Network, seen: dict[str, Observed]) -> dict[str, Array]:
+    """How far the channels of each tensor go that may be rounded."""
+    found = {}
+    for name, item in seen.items():
+        readers = network.readers(name)
+        if len(readers) == 1 and network.rectifies(readers[0]):
+            continue  # never quantized: what the activation leaves of it is
+        knee = _HARD_SWISH_KNEE if any(reader.op_type == "HardSwish" for reader in readers) else 0.0
+        found[name] = np.maximum(item.reach, knee)
+    return found
 
 
 def _growth(reached: Array, caution: float) -> Array:

@@ -12,7 +12,7 @@ from exporters.quantize.centre import centre
 from exporters.quantize.equalise import equalise
 from exporters.quantize.network import Network
 from exporters.quantize.observe import Observed
-from exporters.quantize.scheme import Style
+from exporters.quantize.scheme import Style, candidates, one_grid
 from exporters.quantize.way import Form
 
 CAUTIONS = (0.1, 0.5, 1.0)
@@ -29,7 +29,8 @@ def forms(proto: Any, seen: dict[str, Observed], style: Style, caution: float = 
         if rescaled and not ({node.op_type for node in network.nodes} & {"HardSwish"} & style.operators):
             return
         centre(network, own)
-        equalise(network, own, rescale=lambda shape: rescaled and _small(shape), caution=caution)  # noqa: B023 - now
+        shared = one_grid(network, own, candidates(network, style), style)
+        equalise(network, own, rescale=lambda shape: rescaled and _small(shape), caution=caution, shared=shared)  # noqa: B023 - now
         yield Form(network, own, rescaled, caution)
 
 

@@ -44,7 +44,7 @@ class Network:
         self.weights: dict[str, Array] = {item.name: numpy_helper.to_array(item) for item in proto.graph.initializer}
         self.rounded: dict[str, tuple[tuple[Array, Array], tuple[int, ...]]] = {}
         self.input = next(item.name for item in proto.graph.input if item.name not in self.weights)
-        self.output = proto.graph.output[0].name
+        self.outputs = [item.name for item in proto.graph.output]
         self.apart: set[str] = set()
         self._index()
 
@@ -74,6 +74,11 @@ class Network:
     def readers(self, tensor: str) -> list[Any]:
         """The nodes that take a tensor in, each once."""
         return self._readers[tensor]
+
+    def only_reader(self, tensor: str) -> Any | None:
+        """The node that takes a tensor in, where nothing else does and it is no output."""
+        readers = self._readers[tensor]
+        return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
 
     def computed(self, node: Any) -> list[str]:
         """The inputs of a node that are no constants."""
@@ -141,7 +146,7 @@ class Network:
             self.nodes,
             self._proto.graph.name,
             list(self._proto.graph.input),
-            [*self._proto.graph.output, *(untyped(name) for name in extra_outputs if name != self.output)],
+            [*self._proto.graph.output, *(untyped(name) for name in extra_outputs if name not in self.outputs)],
             [numpy_helper.from_array(np.asarray(array, order="C"), name) for name, array in self.weights.items()],
         )
         versions = {"opset_imports": list(self._proto.opset_import), "ir_version": self._proto.ir_version}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from exporters.quantize.network import Array, Network
 from exporters.quantize.pictures import Pictures
 from exporters.source import FloatArray
 from runtime.engines import open_session
 
-_LEAST = {"Softmax": 1e-30, "Sigmoid": 1e-7}  # probabilities that float32 tells apart; of Sigmoid's also from 1
 BATCH = 4
 """Pictures at a time: every tensor of the network is held at once."""
 
@@ -125,25 +123,3 @@ def _passes(network: Network, names: list[str], pictures: Pictures) -> Iterator[
     found = run(network.proto(extra_outputs=inner), inner, pictures)
     for pixels, values in zip(pictures.batches(BATCH), found, strict=True):
         yield values | {network.input: pixels}
-
-
-def ending(nodes: Iterable[Any], output: str) -> str:
-    """The operator that makes probabilities of the logits behind these nodes; "" where their output is logits."""
-    makers = {name: node for node in nodes for name in node.output}
-    while (made := makers.get(output)) is not None and made.op_type in ("Identity", "Reshape", "Flatten", "Squeeze"):
-        output = made.input[0]
-    return made.op_type if made is not None and made.op_type in _LEAST else ""
-
-
-def telling(scores: npt.NDArray[Any], ending: str = "", *, rivals: bool = True) -> Array:
-    """What of (pictures, classes) tells classes apart: all but what a picture's logits have in common.
-
-    squeezenet1_1's are 6.6 on average and 3.2 apart: against the whole of them an error looks less than half as large.
-    ending: ``ending`` of the network; probabilities are what logits made of them, and hide what is wrong with these.
-    rivals: whether classes exclude each other: where each stands for itself, all of its score tells.
-    """
-    exact = scores.astype(np.float64)
-    if ending:
-        exact = np.clip(exact, _LEAST[ending], 1 - _LEAST[ending])
-        exact = np.log(exact) - (np.log1p(-exact) if ending == "Sigmoid" else 0.0)
-    return exact - exact.mean(axis=1, keepdims=True) if rivals and exact.shape[1] > 1 else exact

@@ -47,10 +47,10 @@ def frozen_batch(proto: Any) -> int | None:
     return given.type.tensor_type.shape.dim[0].dim_value or None
 
 
-def ready(proto: Any, pictures: Pictures, where: object, *, foreign: bool) -> Any:
+def ready(proto: Any, pictures: Pictures, where: object, *, foreign: bool, outputs: int | None = 1) -> Any:
     """A float32 onnx.ModelProto for any number of pictures of one size; ``proto`` itself where it is that already.
 
-    foreign: not exported by edgezoo. Only the first output is left.
+    foreign: not exported by edgezoo. outputs: how many of them are left, None for all.
     Raises InvalidInput where the answers would be others: where they hang on the number of pictures.
     """
     import onnx
@@ -64,8 +64,8 @@ def ready(proto: Any, pictures: Pictures, where: object, *, foreign: bool) -> An
     model = ir.from_proto(own)
     some = next(pictures.batches(_SOME))
     some = np.resize(some, (_SOME, *some.shape[1:]))
-    (entry,), output = model.graph.inputs, proto.graph.output[0].name
-    while len(model.graph.outputs) > 1:
+    (entry,), names = model.graph.inputs, [item.name for item in proto.graph.output][:outputs]
+    while len(model.graph.outputs) > len(names):
         model.graph.outputs.pop()
     remove_unused(model)
     _resize(model, entry, [batch or "batch", *some.shape[1:]])
@@ -78,14 +78,14 @@ def ready(proto: Any, pictures: Pictures, where: object, *, foreign: bool) -> An
     _settle(model, some)
     remove_unused(model)
     as_many = np.resize(some, (batch or _SOME, *some.shape[1:]))
-    wanted = open_session(proto.SerializeToString()).run([output], {entry.name: as_many})[0]
-    model.graph.outputs[0].name = output
-    model.graph.outputs[0].shape = ir.Shape(["batch", *wanted.shape[1:]])
+    wanted = open_session(proto.SerializeToString()).run(names, {entry.name: as_many})
+    for output, name, exact in zip(model.graph.outputs, names, wanted, strict=True):
+        output.name, output.shape = name, ir.Shape(["batch", *exact.shape[1:]])
     made = ir.to_proto(model)
     for count in (1, _SOME):
-        got = _run(made, [output], some[:count])
-        if got is None or not _alike(got[0], wanted, count):
-            runs = f"{batch or 'any number of'} pictures"
+        got = _run(made, names, some[:count])
+        if got is None or not all(_alike(*pair, count) for pair in zip(got, wanted, strict=True)):
+            runs = "1 picture" if batch == 1 else f"{batch or 'any number of'} pictures"
             raise InvalidInput(f"{where}: for {runs}, and its answers hang on that: export it with --batch dynamic")
     return made
 
@@ -104,8 +104,10 @@ def frozen(proto: Any, batch: int | None) -> Any:
 
 def _alike(got: Array, wanted: Array, count: int) -> bool:
     """Whether these are answers to ``count`` pictures, and to those that both were asked about the same."""
+    if not (got.ndim and wanted.ndim and len(got) == count):
+        return False
     both = got[: len(wanted)], wanted[: len(got)]
-    return len(got) == count and both[0].shape == both[1].shape and relative_error(*both) <= _ALIKE
+    return both[0].shape == both[1].shape and relative_error(*both) <= _ALIKE
 
 
 def _run(proto: Any, outputs: Sequence[str], pixels: FloatArray) -> list[Array] | None:
@@ -131,11 +133,17 @@ def _resize(model: ir.Model, entry: ir.Value, shape: list[int | str]) -> None:
 
 
 def _free(graph: ir.Graph, batch: int) -> None:
-    """Reshapes for so many pictures are for as many as there are."""
+    """Reshapes for so many pictures are for as many as there are.
+
+    Also where places and pictures lie on one axis, as onnx's converter puts them for Softmax of old opsets.
+    """
     for node in graph:
         target = constant(node.inputs[1]) if operator(node) == "Reshape" else None
         given = node.inputs[0].shape if target is not None and node.inputs[0] is not None else None
-        if target is not None and target.size and given is not None and len(given) and target[0] == given[0] == batch:
+        if target is None or not target.size or given is None or not len(given):
+            continue
+        merged = (target > 0).all() and target[0] % batch == 0 and given.is_static() and given[0] != target[0]
+        if target[0] == given[0] == batch or merged:
             _retarget(graph, node, target)
 
 
@@ -147,10 +155,14 @@ def _settle(model: ir.Model, some: FloatArray) -> None:
     if not nodes:
         return
     proto, names = ir.to_proto(model), [str(node.inputs[1].name) for node in nodes if node.inputs[1] is not None]
-    proto.graph.output.extend(untyped(name) for name in dict.fromkeys(names) if name != proto.graph.output[0].name)
+    own = [item.name for item in proto.graph.output]
+    proto.graph.output.extend(untyped(name) for name in dict.fromkeys(names) if name not in own)
     found = [_run(proto, names, some[:count]) for count in (1, _SOME)]
     for node, *targets in zip(nodes, *[each or [] for each in found], strict=False):
-        if [list(target[:1]) for target in targets] == [[1], [_SOME]] and (targets[0][1:] == targets[1][1:]).all():
+        if not all(target.size for target in targets) or (targets[0][1:] != targets[1][1:]).any():
+            continue
+        one, three = (int(target[0]) for target in targets)
+        if three == _SOME * one > 0 and (one == 1 or -1 not in targets[0]):
             _retarget(model.graph, node, targets[0])
 
 

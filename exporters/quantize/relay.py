@@ -43,7 +43,7 @@ class Relay:
             yield values
         self._held |= kept
 
-    def forget(self, proto: Any, output: str) -> None:
-        """Let go of what ``output`` is not computed from."""
-        read = {item.name for item in self.part(proto, [output]).graph.input}
+    def forget(self, proto: Any, outputs: Iterable[str]) -> None:
+        """Let go of what ``outputs`` are not computed from."""
+        read = {item.name for item in self.part(proto, outputs).graph.input}
         self._held = {name: batches for name, batches in self._held.items() if name in read}

@@ -12,7 +12,7 @@ from typing import Any
 from exporters.artifact import staged, stamp, write
 from exporters.import_describe import STAMPED
 from exporters.pixels import as_stated, pixel_rule
-from exporters.quantize.guard import Measured, measure
+from exporters.quantize.guard import Limits, Measured, measure
 from exporters.quantize.halves import halved
 from exporters.quantize.journal import Journal
 from exporters.quantize.network import Network
@@ -36,9 +36,10 @@ from runtime.tasks.alike import ALIKE
 FEWEST = 32
 """Calibration pictures below which ranges are a matter of luck."""
 
-_MEASURED = 4  # ways, on the held-out pictures: the more, the more luck is in the figures
+_OPSET = 13
+"""The first whose DequantizeLinear has a scale for every channel."""
 
-_TASKS = ("classification", "binary", "multilabel", "features")
+_MEASURED = 4  # ways, on the held-out pictures: the more, the more luck is in the figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +84,14 @@ def quantize(
     *,
     precision: Precision = "int8",
     target: str = "auto",
-    max_drop: float = 0.5,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
     force: bool = False,
     plain: bool = False,
     pixels: Layout | None = None,
     searches: Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Done:
-    """Write ``output`` if it is faster than ``file`` and loses no more than ``max_drop`` points of top-1.
+    """Write ``output`` if it is faster than ``file`` and loses no more than ``limits`` allow.
 
     Up to four ways are measured on the held-out pictures, and the first that holds is taken: a little luck is in the
     figures. Where all of them lose too much, up to three more follow that have more layers in float. Where the target
@@ -110,10 +111,13 @@ def quantize(
     if chosen not in TARGETS:
         raise InvalidInput(f"--target {target}: one of auto, {', '.join(TARGETS)}")
     with Model(file) as model:
-        metadata, stated = usable(model), model.rule
+        metadata, stated = usable(model, limits), model.rule
     digest, here = sha256(file), at_hand(TARGETS[chosen])
     engine = measured_by(TARGETS[chosen])
     proto, rule = float_network(onnx.load(file), stated, file)
+    opset = next(item.version for item in proto.opset_import if item.domain in ("", "ai.onnx"))
+    if precision == "int8" and opset < _OPSET:
+        raise InvalidInput(f"{file}: is of opset {opset}, int8 per channel needs {_OPSET}: export it at that or above")
     if pixels is not None:
         metadata = replace(metadata, preprocess=pixel_rule(rule, pixels))
     with staged(output) as draft:
@@ -122,12 +126,12 @@ def quantize(
         some = pictures if len(pictures) else Pictures(trial.held_out, rule)
         foreign = precision == "int8" and metadata.provenance.exporter.endswith(STAMPED)
         outputs = [item.name for item in proto.graph.output]
-        proto = ready(proto, some, file, foreign=foreign)
+        alike = ALIKE.get(metadata.task)
+        proto = ready(proto, some, file, foreign=foreign, outputs=1 if alike else None)
         journal = Journal(searches, _subject(digest, pictures, chosen))
         more: Iterator[Way] = iter(())
         if precision == "int8":
-            rivals = ALIKE[metadata.task].exclusive
-            search = Search(proto, pictures, TARGETS[chosen], journal, progress, rivals=rivals)
+            search = Search(proto, pictures, TARGETS[chosen], journal, progress, alike=alike)
             tried = [search.plain()] if plain else search.ways()
             more = more if plain else search.rescue(list(tried))
         else:
@@ -137,8 +141,8 @@ def quantize(
             _write(way, batch, rule, metadata, draft)
             return measure(file, draft, trial.held_out, trial.answers, progress, engine=engine, timed=here)
 
-        way, measured = _first_that_holds(tried, more, measured_alone, max_drop)
-        refused = measured.complaint(max_drop)
+        way, measured = _first_that_holds(tried, more, measured_alone, limits)
+        refused = measured.complaint(limits)
         if refused and not force:
             raise QuantizationRefused(f"{file}: not written: {refused}{_curve(tried)} (--force writes it)")
         told = replace(metadata, quantization=_record(precision, way, measured, trial, pictures, chosen, digest))
@@ -168,7 +172,7 @@ def _in_half(proto: Any, precision: Precision, engine: str) -> Way:
 
 
 def _first_that_holds(
-    tried: list[Way], more: Iterator[Way], measured: Callable[[Way], Measured], max_drop: float
+    tried: list[Way], more: Iterator[Way], measured: Callable[[Way], Measured], limits: Limits
 ) -> tuple[Way, Measured]:
     """The first way that holds, else the one that loses least. What is taken of ``more`` comes to ``tried``."""
     found: list[tuple[Way, Measured]] = []
@@ -176,12 +180,12 @@ def _first_that_holds(
     while waiting:
         way = waiting.pop(0)
         found.append((way, measured(way)))
-        if found[-1][1].complaint(max_drop) is None:
+        if found[-1][1].complaint(limits) is None:
             return found[-1]
-        if not waiting and all(figures.drop > max_drop for _, figures in found):
+        if not waiting and all(figures.loss(limits) for _, figures in found):
             waiting = list(islice(more, 1))
             tried += waiting
-    return min(found, key=lambda pair: pair[1].drop)
+    return min(found, key=lambda pair: (pair[1].drop, pair[1].distance))
 
 
 def _worth_measuring(tried: list[Way]) -> list[Way]:
@@ -193,7 +197,7 @@ def _worth_measuring(tried: list[Way]) -> list[Way]:
     return found[:_MEASURED]
 
 
-def usable(model: Model) -> Metadata:
+def usable(model: Model, limits: Limits) -> Metadata:
     """What a file says of itself that a smaller one can be made of. Raises InvalidInput for others."""
     metadata = model.metadata
     if metadata is None:
@@ -202,8 +206,11 @@ def usable(model: Model) -> Metadata:
         raise InvalidInput(f"{model.path}: has an explanation inside: quantize first, then `zoo stamp --explain`")
     if metadata.quantization is not None:
         raise InvalidInput(f"{model.path}: is {metadata.quantization.scheme} already: give the float32 file")
-    if metadata.task not in _TASKS:
-        raise InvalidInput(f"{model.path}: is of task {metadata.task}: smaller files are made of {', '.join(_TASKS)}")
+    if metadata.task not in ALIKE and limits.max_distance is None:
+        raise InvalidInput(
+            f"{model.path}: is of task {metadata.task}: nobody knows its answers, to count those that change: say with "
+            "--max-distance how far its outputs may be apart, 0.1 for a tenth of what differs from picture to picture"
+        )
     return metadata
 
 
@@ -238,7 +245,7 @@ def _record(
         calibration=len(pictures) if calibrated else 0,
         calibration_sha256=pictures.sha256() if calibrated else None,
         images=measured.images,
-        agreement=round(measured.agreement, 2),
+        agreement=measured.agreement if measured.agreement is None else round(measured.agreement, 2),
         distance=round(measured.distance, 4),
         top1=_two(measured.top1),
         top5=_two(measured.top5),

@@ -7,6 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from exporters.quantize.grids import (
     Grid,
     Ranges,
@@ -94,12 +96,12 @@ def candidates(network: Network, style: Style) -> set[str]:
     }
     if not style.silu:
         found -= gated(network)
-    tensor = network.output
-    while (node := network.maker(tensor)) is not None and not network.weighted(node):
-        found.discard(node.output[0])
-        if len(network.computed(node)) != 1:
-            break
-        tensor = network.computed(node)[0]
+    for tensor in network.outputs:
+        while (node := network.maker(tensor)) is not None and not network.weighted(node):
+            found.discard(node.output[0])
+            if len(network.computed(node)) != 1:
+                break
+            (tensor,) = network.computed(node)
     return found
 
 
@@ -118,7 +120,7 @@ def gated(network: Network) -> set[str]:
         for name in node.input if node.op_type == "Mul" else ():
             if name in products:
                 found.add(node.output[0])
-            elif name in gates and gates[name].input[0] in node.input and len(network.readers(name)) == 1:
+            elif name in gates and gates[name].input[0] in node.input and network.only_reader(name) is not None:
                 found |= {name, node.output[0]}
                 products.add(node.output[0])
     return found
@@ -158,8 +160,7 @@ def tensors_of(network: Network, chosen: Collection[str], style: Style) -> tuple
             before is not None
             and before.output[0] in chosen
             and before.op_type in _TAKES_ACTIVATION
-            and len(network.readers(node.input[0])) == 1
-            and node.input[0] != network.output
+            and network.only_reader(node.input[0]) is not None
             and stays_integer(node.output[0])
         ):
             absorbed[before.output[0]] = node.output[0]
@@ -168,7 +169,7 @@ def tensors_of(network: Network, chosen: Collection[str], style: Style) -> tuple
         if node.output[0] in chosen:
             needed.update(network.computed(node))
             result = absorbed.get(node.output[0], node.output[0])
-            if stays_integer(result) and (result != network.output or node.op_type != "Gemm"):  # it gives float32
+            if stays_integer(result) and (result not in network.outputs or node.op_type != "Gemm"):  # it gives float32
                 needed.add(result)
     return needed, absorbed
 
@@ -178,21 +179,10 @@ def make_scheme(
 ) -> Scheme:
     """The grids for these nodes. ``seen`` holds histograms where ``ranges`` asks for them."""
     needed, absorbed = tensors_of(network, chosen, style)
-    leader = {name: name for name in needed}
-
-    def first(name: str) -> str:
-        while leader[name] != name:
-            name = leader[name]
-        return name
-
-    for node in network.nodes:
-        if node.output[0] in chosen and node.op_type in MOVES:
-            result = absorbed.get(node.output[0], node.output[0])
-            for name in network.computed(node) if result in needed else []:
-                leader[first(name)] = first(result)
+    leader = one_grid(network, seen, chosen, style)
     together: dict[str, list[str]] = defaultdict(list)
     for name in sorted(needed):
-        together[first(name)].append(name)
+        together[leader[name]].append(name)
     grids: dict[str, Grid] = {}
     for names in together.values():
         grid = None if style.symmetric else _fixed(network, seen, names, chosen, ranges)
@@ -201,7 +191,7 @@ def make_scheme(
         if (
             node.output[0] in chosen
             and node.op_type == "Sigmoid"
-            and together[first(node.output[0])] == [node.output[0]]
+            and together[leader[node.output[0]]] == [node.output[0]]
         ):
             grids[node.output[0]] = Grid(1 / 256, 0)
         if node.output[0] in chosen and node.op_type == "HardSigmoid":
@@ -211,16 +201,52 @@ def make_scheme(
     return Scheme(style, frozenset(chosen), grids, absorbed)
 
 
+def one_grid(network: Network, seen: dict[str, Observed], chosen: Collection[str], style: Style) -> dict[str, str]:
+    """Which of the tensors that need a grid share it: {each: one of them}.
+
+    Those before and behind a node that only moves values. Of a Concat, whose kernel can change from one grid to
+    another at some cost, such as do not keep each other's activations from being their grid's ends: beside what can be
+    negative a ReLU's grid would begin below 0, and let everything through.
+    """
+    needed, absorbed = tensors_of(network, chosen, style)
+    leader = {name: name for name in needed}
+    held = dict.fromkeys(needed, (-np.inf, np.inf))  # what their activations let through
+    ranges = {name: seen[name].range for name in needed}
+    for node in network.nodes if not style.symmetric else ():
+        if node.output[0] in absorbed.values():
+            held[node.output[0]] = network.rectifies(node) or held[node.output[0]]
+
+    def first(name: str) -> str:
+        while leader[name] != name:
+            name = leader[name]
+        return name
+
+    def join(one: str, other: str, *, always: bool) -> None:
+        pair = first(one), first(other)
+        low, high = min(ranges[name][0] for name in pair), max(ranges[name][1] for name in pair)
+        least, most = max(held[name][0] for name in pair), min(held[name][1] for name in pair)
+        if always or (least <= low and high <= most):
+            leader[pair[0]] = pair[1]
+            ranges[pair[1]], held[pair[1]] = (low, high), (least, most)
+
+    moving = [node for node in network.nodes if node.output[0] in chosen and node.op_type in MOVES]
+    for node in sorted(moving, key=lambda node: bool(node.op_type == "Concat")):
+        result = absorbed.get(node.output[0], node.output[0])
+        for name in network.computed(node) if result in needed else []:
+            join(name, result, always=node.op_type != "Concat")
+    return {name: first(name) for name in needed}
+
+
 def _fixed(
     network: Network, seen: dict[str, Observed], names: list[str], chosen: Collection[str], ranges: Ranges
 ) -> Grid | None:
     """The grid of a tensor whose only reader says where it ends."""
-    readers = network.readers(names[0])
-    if len(names) != 1 or len(readers) != 1 or readers[0].output[0] not in chosen:
+    reader = network.only_reader(names[0])
+    if len(names) != 1 or reader is None or reader.output[0] not in chosen:
         return None
-    if readers[0].op_type == "HardSigmoid":
-        return hard_sigmoid_input(attribute(readers[0], "alpha", 0.2), attribute(readers[0], "beta", 0.5))
-    if readers[0].op_type == "HardSwish":
+    if reader.op_type == "HardSigmoid":
+        return hard_sigmoid_input(attribute(reader, "alpha", 0.2), attribute(reader, "beta", 0.5))
+    if reader.op_type == "HardSwish":
         return hard_swish_input(chosen_top(seen[names[0]], ranges))
     return None
 

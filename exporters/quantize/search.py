@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -25,9 +24,10 @@ from exporters.quantize.journal import Journal
 from exporters.quantize.kernels import written
 from exporters.quantize.means import float_means
 from exporters.quantize.network import Array, Network, add_biases
-from exporters.quantize.observe import Observed, Progress, count, ending, observe, run, telling
+from exporters.quantize.observe import Observed, Progress, count, observe
 from exporters.quantize.pictures import Pictures, split
 from exporters.quantize.profiled import layer_times
+from exporters.quantize.reference import Reference
 from exporters.quantize.rounding import round_together
 from exporters.quantize.scheme import behind, make_scheme, tensors_of
 from exporters.quantize.sensitivity import measure_alone, spared_sets
@@ -36,6 +36,7 @@ from exporters.quantize.targets import Target, at_hand, measured_by
 from exporters.quantize.timing import milliseconds
 from exporters.quantize.way import NEGLIGIBLE, STORED, Form, Way
 from runtime.engines import ENGINES
+from runtime.tasks.alike import ALIKE, Alike
 
 _AT_ONCE = 5  # models in one run of the clock, for the memory they take
 _FEW = 32  # pictures for the correction: it settles soon
@@ -57,20 +58,19 @@ class Search:
         journal: Journal,
         progress: Progress,
         *,
-        rivals: bool = True,
+        alike: Alike | None = ALIKE["classification"],
     ) -> None:
-        """rivals: whether the network's scores are of classes that exclude each other."""
+        """alike: what counts for files of the network's task, None where nobody knows."""
         self.proto, self.pictures, self.target = proto, pictures, target
-        self.journal, self.progress, self.rivals = journal, progress, rivals
+        self.journal, self.progress, self.alike = journal, progress, alike
         add_biases(proto)
         original = Network(proto)
-        self.output, self.style = original.output, target.style
+        self.style = target.style
         learned, checked = split(pictures)
         self.seen = observe(original, learned, progress)
         self.few = learned.first(_FEW if _multiplications(original, self.seen) < _HEAVY else _FEW // 2)
         self.checked = checked or self.few
-        self.logits = partial(logits, output=self.output, rivals=rivals)
-        self.wanted = self.logits(proto, pictures=self.checked)
+        self.wanted = Reference(proto, self.checked, alike)
 
     def ways(self) -> list[Way]:
         """Everything that was tried, the best first."""
@@ -132,7 +132,7 @@ class Search:
         """Integers for the file's size alone."""
         network = Network(self.proto)
         proto = stored_as_integers(network)
-        error = distance(self.logits(proto, pictures=self.checked), self.wanted)
+        error = self.wanted.distance(proto)
         return Way(STORED, proto, len(network.nodes), error=error, form=Form(network, self.seen))
 
     def rescue(self, found: list[Way]) -> Iterator[Way]:
@@ -183,7 +183,7 @@ class Search:
             proto=made,
             float_nodes=len(form.network.nodes) - len(chosen),
             chosen=frozenset(chosen),
-            error=distance(self.logits(made, pictures=self.checked), self.wanted),
+            error=self.wanted.distance(made),
             form=form,
             ranges=ranges,
             front=front,
@@ -196,11 +196,11 @@ class Search:
         assert way.form is not None
         network, few = way.form.network, self.checked.first(_ALONE_ON)  # others, where clipping shows
         scheme = make_scheme(network, way.form.seen, way.chosen, way.ranges, self.style)
-        wanted = self.logits(self.proto, pictures=few)
+        wanted = Reference(self.proto, few, self.alike)
         rounded = emit(network, scheme, way.mended).weights
         means = float_means(network, self.few)
         journal = self.journal.part(way.name)
-        errors = measure_alone(network, scheme, rounded, means, few, wanted, journal, self.progress, rivals=self.rivals)
+        errors = measure_alone(network, scheme, rounded, means, few, wanted, journal, self.progress)
         # OpenVINO's profile has no layers of ours: onnxruntime's stands in for it.
         picture, device = next(self.pictures.batches(1)), ENGINES[measured_by(self.target)].device
         before = layer_times(network, self.proto.SerializeToString(), picture, device=device)
@@ -262,14 +262,3 @@ def _multiplications(network: Network, seen: dict[str, Observed]) -> float:
     inputs = [network.matrix(node).shape[2] * network.matrix(node).shape[3] for node in layers]
     places = [float(np.prod(seen[node.output[0]].shape)) for node in layers]
     return float(sum(count * place for count, place in zip(inputs, places, strict=True)))
-
-
-def logits(proto: Any, output: str, pictures: Pictures, *, rivals: bool = True) -> Array:
-    """What a model answers to the pictures, (pictures, classes), as ``telling`` has it."""
-    scores = np.concatenate([values[output] for values in run(proto, [output], pictures)])
-    return telling(scores, ending(proto.graph.node, output), rivals=rivals)
-
-
-def distance(got: Array, wanted: Array) -> float:
-    """The norm of the difference over the norm of what is wanted."""
-    return float(np.linalg.norm(got - wanted) / max(float(np.linalg.norm(wanted)), 1e-12))

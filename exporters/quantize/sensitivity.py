@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from exporters.quantize.emit import Rounded
+from exporters.quantize.emit import Rounded, unrounded
 from exporters.quantize.grids import Grid
 from exporters.quantize.journal import Journal
 from exporters.quantize.means import mean_output
 from exporters.quantize.network import Array, Network, cut
-from exporters.quantize.observe import Progress, ending, telling
+from exporters.quantize.observe import Progress
 from exporters.quantize.pictures import Pictures
+from exporters.quantize.reference import Reference
 from exporters.quantize.relay import Relay
 from exporters.quantize.scheme import MOVES, Scheme, Style, tensors_of
 
@@ -59,16 +60,14 @@ def measure_alone(
     rounded: Mapping[str, Rounded],
     means: Mapping[str, Array],
     pictures: Pictures,
-    wanted: Array,
+    wanted: Reference,
     journal: Journal,
     progress: Progress,
-    *,
-    rivals: bool = True,
 ) -> Alone:
     """Round every tensor, and every layer with weights, alone.
 
-    rounded: the layers' weights. means: what they meet, ``float_means``. wanted: ``telling`` of the float
-    network's logits. rivals: as it has it.
+    rounded: the layers' weights. means: what they meet, ``float_means``. wanted: what the float network answers to
+    the pictures.
     """
     made_of_others = {node.output[0] for node in network.nodes if node.op_type in MOVES}
     grids = {name: grid for name, grid in scheme.grids.items() if name not in made_of_others}
@@ -78,10 +77,7 @@ def measure_alone(
     exact: dict[str, Array] = {}  # means of layers' outputs in the float network
 
     def answered(part: Any) -> dict[str, Array]:
-        passes = relay.run(part, [network.output])
-        scores = np.concatenate([values[network.output] for values in passes])
-        got = telling(scores, ending(network.nodes, network.output), rivals=rivals)
-        return {"square": np.array(np.square(got - wanted).sum() / max(np.square(wanted).sum(), 1e-24))}
+        return {"square": np.array(wanted.square(relay.run(part, wanted.outputs)))}
 
     def mean(part: Any, output: str) -> Array:
         """Of each channel of a layer's output, which a part gives."""
@@ -92,10 +88,10 @@ def measure_alone(
         return np.asarray(total)
 
     def with_grid(tensor: str) -> dict[str, Array]:
-        if tensor not in (network.input, network.output):
+        if tensor not in (network.input, *network.outputs):
             deque(relay.run(relay.part(whole, [tensor]), [], hold=[tensor]), maxlen=0)
-            relay.forget(whole, network.output)
-        part, mended = relay.part(whole, [network.output]), _layers_behind(network, tensor)
+            relay.forget(whole, network.outputs)
+        part, mended = relay.part(whole, network.outputs), _layers_behind(network, tensor)
         exact.update({output: mean(part, output) for output in mended if output not in exact})
         part = _with_grid(part, tensor, grids[tensor])
         for output in mended:  # as ``corrections`` will do
@@ -103,7 +99,7 @@ def measure_alone(
         return answered(part)
 
     def with_weights(node: Any) -> dict[str, Array]:
-        part = relay.part(whole, [network.output])
+        part = relay.part(whole, network.outputs)
         return answered(_with_weights(part, network, node, rounded[node.output[0]], means))
 
     def measured(name: str, compute: Callable[[], dict[str, Array]]) -> float:
@@ -149,18 +145,20 @@ def _with_grid(part: Any, tensor: str, grid: Grid) -> Any:
     """A part of the float network with one tensor on its grid."""
     from onnx import helper, numpy_helper
 
+    exact, given = tensor, f"{tensor}::rounded"
+    if tensor in {item.name for item in part.graph.output}:  # it takes its name over
+        exact, given = unrounded(tensor), tensor
     for node in part.graph.node:
-        for index, name in enumerate(node.input):
-            if name == tensor:
-                node.input[index] = f"{tensor}::rounded"
-    place = next((index + 1 for index, node in enumerate(part.graph.node) if tensor in node.output), 0)
+        node.input[:] = [given if name == tensor else name for name in node.input]
+        node.output[:] = [exact if name == tensor else name for name in node.output]
+    place = next((index + 1 for index, node in enumerate(part.graph.node) if exact in node.output), 0)
     constants = [f"{tensor}::scale", f"{tensor}::zero"]
     arrays = np.float32(grid.scale), grid.dtype(grid.zero_point)
     part.graph.initializer.extend(
         numpy_helper.from_array(np.asarray(array), name) for name, array in zip(constants, arrays, strict=True)
     )
-    down = helper.make_node("QuantizeLinear", [tensor, *constants], [f"{tensor}::quantized"])
-    up = helper.make_node("DequantizeLinear", [f"{tensor}::quantized", *constants], [f"{tensor}::rounded"])
+    down = helper.make_node("QuantizeLinear", [exact, *constants], [f"{tensor}::quantized"])
+    up = helper.make_node("DequantizeLinear", [f"{tensor}::quantized", *constants], [given])
     part.graph.node.insert(place, down)
     part.graph.node.insert(place + 1, up)
     return part

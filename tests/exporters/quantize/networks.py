@@ -86,6 +86,22 @@ def swish() -> Any:
     return net.model(net.gemm(x, "logits", 16, 10), 10)
 
 
+def two_heads() -> Any:
+    """Two outputs, one of them a map that goes on to the other, and a ReLU beside what can be negative."""
+    net = Builder(5)
+    left = net.add("Relu", [net.conv("input", "left", 3, 8, 3)], "left.act")
+    left = net.add("MaxPool", [left], "left.max", kernel_shape=[2, 2], strides=[2, 2])
+    right = net.add(
+        "AveragePool", [net.conv("input", "right", 3, 8, 3)], "right.mean", kernel_shape=[2, 2], strides=[2, 2]
+    )
+    x = net.conv(net.add("Concat", [left, right], "cat", axis=1), "map", 16, 8)
+    x = net.add("Relu", [net.conv(x, "head", 8, 16)], "head.act")
+    x = net.add("Flatten", [net.add("GlobalAveragePool", [x], "mean")], "flat")
+    model = net.model(net.gemm(x, "logits", 16, 10), 10)
+    model.graph.output.append(helper.make_tensor_value_info("map", 1, ["N", 8, SIDE // 2, SIDE // 2]))
+    return model
+
+
 def pictures(count: int = 24, seed: int = 0) -> Pictures:
     """Smooth noise, as uint8 arrays."""
     random = np.random.default_rng(seed)

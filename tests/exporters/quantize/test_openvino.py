@@ -13,14 +13,15 @@ import pytest
 from exporters.quantize import targets
 from exporters.quantize.emit import emit
 from exporters.quantize.network import Network, add_biases
-from exporters.quantize.observe import observe, telling
+from exporters.quantize.observe import BATCH, observe, run
+from exporters.quantize.reference import Reference
 from exporters.quantize.road import Trial, quantize
 from exporters.quantize.scheme import candidates, make_scheme
-from exporters.quantize.search import distance, logits
 from exporters.quantize.targets import TARGETS, at_hand, measured_by
 from exporters.quantize.timing import milliseconds
 from runtime.engines import open_runner
 from runtime.errors import MissingDependency
+from runtime.tasks.alike import ALIKE
 from tests.exporters.quantize.networks import mobile, pictures, silent
 
 openvino = pytest.mark.skipif(not at_hand(TARGETS["openvino"]), reason="openvino is not installed")
@@ -55,15 +56,14 @@ def test_an_activation_stands_between_a_convolution_and_its_grid() -> None:
 
 def test_the_answers_are_near() -> None:
     few, proto = pictures(), mobile()
-    wanted = logits(proto, "logits", few)
-    assert distance(logits(quantized(mobile()), "logits", few), wanted) < 0.1
+    assert Reference(proto, few, ALIKE["classification"]).distance(quantized(mobile())) < 0.1
 
 
 def test_a_rectifier_whose_result_stays_float_is_kept() -> None:
     few, proto = pictures(), mobile()
     made = quantized(mobile(), without=frozenset({"mean", "flat", "logits"}))
     assert kinds_behind(made, "head")[:2] == ["Relu", "GlobalAveragePool"]
-    assert distance(logits(made, "logits", few), logits(proto, "logits", few)) < 0.1
+    assert Reference(proto, few, ALIKE["classification"]).distance(made) < 0.1
 
 
 @pytest.mark.parametrize("style", [TARGETS["x86-vnni"].style, STYLE])
@@ -72,13 +72,13 @@ def test_a_convolution_without_a_bias_is_a_layer(style: Any) -> None:
     for node in bare.graph.node:
         if node.output[0] in ("dw2", "right"):
             del node.input[2]
-    wanted = logits(bare, "logits", few)
+    wanted = [values["logits"] for values in run(bare, ["logits"], few)]
     given = onnx.ModelProto.FromString(bare.SerializeToString())
     assert not {"dw2", "right"} & candidates(Network(bare), style)
     add_biases(given)
     onnx.checker.check_model(given, full_check=True)
     assert {"dw2", "right"} <= candidates(Network(given), style)
-    np.testing.assert_array_equal(logits(given, "logits", few), wanted)
+    np.testing.assert_array_equal([values["logits"] for values in run(given, ["logits"], few)], wanted)
 
 
 @openvino
@@ -90,7 +90,9 @@ def test_openvino_runs_it_on_integers(tmp_path: Path) -> None:
     onnx.save(made, file)
     pixels = np.concatenate(list(few.batches(8)))
     runner = open_runner(file, engine="openvino")
-    assert distance(telling(runner.run(["logits"], {"input": pixels})[0]), logits(made, "logits", few)) < 0.05
+    got = runner.run(["logits"], {"input": pixels})[0]
+    passes = [{"logits": got[start : start + BATCH]} for start in range(0, len(got), BATCH)]
+    assert Reference(made, few, ALIKE["classification"]).square(passes) < 0.05**2
     module = load_openvino()
     compiled = module.Core().import_model(io.BytesIO(runner.prepared()), "CPU", {"PERF_COUNT": "YES"})
     kernels = {}

@@ -116,6 +116,32 @@ def test_what_comes_from_elsewhere_is_tidied() -> None:
     np.testing.assert_allclose(run(made, {"input": some})[0], wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
 
 
+def test_all_outputs_stay_where_they_are_wanted() -> None:
+    proto = untidy()
+    made = ready(proto, PHOTOS, "net.onnx", foreign=True, outputs=None)
+    assert [item.name for item in made.graph.output] == ["scores", "swish"]
+    (some,) = PHOTOS.batches(8)
+    for got, wanted in zip(run(made, {"input": some}), run(proto, {"input": some}), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_pictures_on_one_axis_with_their_places_are_freed(batch: int) -> None:
+    """As Softmax of opset 9 becomes in opset 13."""
+    places = SIDE * SIDE // 64
+    proto = parse(
+        f"""(float[{batch},3,{SIDE},{SIDE}] input) => (float[{batch},{places},3] scores) {{
+            mean = AveragePool <kernel_shape = [8, 8], strides = [8, 8]> (input)
+            last = Transpose <perm = [0, 2, 3, 1]> (mean)  rows = Reshape (last, merged)
+            shares = Softmax <axis = -1> (rows)  scores = Reshape (shares, apart) }}""",
+        merged=np.array([batch * places, 3]), apart=np.array([batch, places, 3]),
+    )  # fmt: skip
+    made = ready(proto, PHOTOS, "net.onnx", foreign=True, outputs=None)
+    some = next(PHOTOS.batches(4))
+    wanted = np.concatenate([run(proto, {"input": some[start : start + batch]})[0] for start in range(0, 4, batch)])
+    np.testing.assert_allclose(run(made, {"input": some})[0], wanted, rtol=1e-5)
+
+
 def test_sizes_that_are_computed_stay_beside_the_integers() -> None:
     proto = flattened("N", [0, 24])
     at = next(place for place, node in enumerate(proto.graph.node) if node.op_type == "Reshape")

@@ -49,11 +49,11 @@ def test_what_is_held_is_gone_on_from_and_what_nothing_needs_is_forgotten(monkey
     assert max(sizes) < len(network.nodes) / 2, "what lies before is not run again"
     np.testing.assert_array_equal(reached(relay, proto, layers[1], []), first)
     later = reached(relay, proto, layers[-2], [layers[-2]])
-    relay.forget(proto, network.output)
-    assert [item.name for item in relay.part(proto, [network.output]).graph.input] == [layers[-2]]
+    relay.forget(proto, network.outputs)
+    assert [item.name for item in relay.part(proto, network.outputs).graph.input] == [layers[-2]]
     assert [item.name for item in relay.part(proto, [layers[1]]).graph.input] == [network.input], "it is gone"
     read = []
     monkeypatch.setattr(module.Pictures, "part", lambda *given: read.append(given))
-    end = reached(relay, proto, network.output, [])
+    end = reached(relay, proto, network.outputs[0], [])
     assert not read, "no picture is needed any more"
     assert len(end) == len(later) == 6

@@ -10,7 +10,7 @@ import pytest
 
 import runtime
 from exporters.quantize import search
-from exporters.quantize.guard import Measured
+from exporters.quantize.guard import Limits, Measured
 from exporters.quantize.layers import compare
 from exporters.quantize.road import Trial, _first_that_holds, _worth_measuring, quantize
 from exporters.quantize.targets import this_machine
@@ -80,10 +80,10 @@ def test_more_stays_in_float_only_where_accuracy_is_amiss(
     def figures(way: Way) -> Measured:
         asked.append(way.name)
         place = "abcde".index(way.name)
-        return Measured(900, 95.0, 0.1, (80.0, 80.0 - drops[place]), None, (2.0, 2 * ratios[place]))
+        return Measured(900, 95.0, {"logits": 0.1}, (80.0, 80.0 - drops[place]), None, (2.0, 2 * ratios[place]))
 
     tried = ways[:3]
-    way, found = _first_that_holds(tried, iter(ways[3:]), figures, allowed)
+    way, found = _first_that_holds(tried, iter(ways[3:]), figures, Limits(allowed))
     assert (way.name, "".join(asked)) == (taken, measured)
     assert found.drop == pytest.approx(drops["abcde".index(taken)])
     assert [way.name for way in tried] == list("abcde"[: max(len(measured), len(ways[:3]))])
@@ -104,7 +104,7 @@ def test_a_refusal_writes_nothing(mobile_file: Path, tmp_path: Path) -> None:
     before, held_out = sorted(tmp_path.iterdir()), pictures(40, seed=1).sources
     trial = Trial(pictures(32).sources, held_out, own_answers(mobile_file, held_out))
     with pytest.raises(QuantizationRefused, match=r"top-1 (falls|rises)? ?from|not faster") as refusal:
-        quantize(mobile_file, tmp_path / "int8.onnx", trial, max_drop=-1)
+        quantize(mobile_file, tmp_path / "int8.onnx", trial, limits=Limits(-1.0))
     assert "tried: " in str(refusal.value)
     assert "--force" in str(refusal.value)
     assert sorted(tmp_path.iterdir()) == before
@@ -148,7 +148,7 @@ def test_a_target_that_is_not_at_hand_is_not_timed(mobile_file: Path, tmp_path: 
     told = done.metadata.quantization
     assert told is not None
     assert (told.target, told.time_ratio, told.float_ms) == (other, None, None)
-    assert done.measured.complaint(100) is None
+    assert done.measured.complaint(Limits(100.0)) is None
 
 
 def test_half_precision_is_measured_like_any_other(mobile_file: Path, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_weights_beyond_float16_are_said(mobile_file: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"stamped": False}, "zoo import"), ({"task": "other", "labels": None}, "is of task other")],
+    [({"stamped": False}, "zoo import"), ({"task": "other", "labels": None}, "task other: .* --max-distance")],
 )
 def test_what_cannot_be_quantized(
     tiny: Callable[..., Path], tmp_path: Path, changes: dict[str, Any], message: str

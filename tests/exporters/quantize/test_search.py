@@ -1,19 +1,15 @@
 """What the search takes from the clock and from the errors that it is told."""
 
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
 import pytest
 
 from exporters.quantize import fronts
 from exporters.quantize.forms import CAUTIONS, forms
 from exporters.quantize.journal import Journal
-from exporters.quantize.observe import ending, telling
 from exporters.quantize.search import Search
 from exporters.quantize.targets import TARGETS, this_machine
 from exporters.quantize.way import Form, Way
-from tests.exporters.graphs import parse
 from tests.exporters.quantize.networks import mobile, pictures, silent, swish
 
 
@@ -147,27 +143,3 @@ def test_ways_of_the_same_kernels_take_the_same_time(search: Search, monkeypatch
     monkeypatch.setattr(search, "_milliseconds", lambda models: [2.0, 1.1, 1.0, 1.2])
     timed = {(way.ranges, len(way.spared)): way.times for way in search._timed(found)}
     assert timed == {("whole", 0): (2.0, 1.0), ("cubed", 0): (2.0, 1.0), ("whole", 1): (2.0, 1.2)}
-
-
-def test_what_logits_have_in_common_tells_nothing() -> None:
-    logits = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
-    moved = logits + np.arange(5, dtype=np.float32)[:, None]
-    np.testing.assert_allclose(telling(moved), telling(logits), atol=1e-5)
-    one: Any = logits[:, :1]
-    np.testing.assert_array_equal(telling(logits, rivals=False), logits)
-    np.testing.assert_array_equal(telling(one), one)  # of a single one the sign is the answer
-
-
-def test_probabilities_tell_what_their_logits_do() -> None:
-    logits = 5 * np.random.default_rng(0).normal(size=(5, 7))
-    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(telling(shares.astype(np.float32), "Softmax"), telling(logits), atol=1e-5)
-    each = (1 / (1 + np.exp(-logits))).astype(np.float32)
-    np.testing.assert_allclose(telling(each, "Sigmoid"), telling(logits), atol=0.05)  # float32 ends near 1
-    assert np.isfinite(telling(np.float32([[0.0, 1.0]]), "Softmax")).all()
-    assert np.abs(telling(np.float32([[1.0]]), "Sigmoid")) < 17
-    net = parse(
-        "(float[N,3] x) => (float[N,3] y)"
-        "{ r = Relu (x)  s = Softmax <axis = 1> (r)  y = Flatten (s)  z = Identity (r) }"
-    )
-    assert [ending(net.graph.node, name) for name in "yszrx"] == ["Softmax", "Softmax", "", "", ""]

@@ -12,10 +12,11 @@ from exporters.quantize.journal import Journal
 from exporters.quantize.means import float_means
 from exporters.quantize.network import Network
 from exporters.quantize.observe import observe
+from exporters.quantize.reference import Reference
 from exporters.quantize.scheme import Style, candidates, make_scheme
-from exporters.quantize.search import distance, logits
 from exporters.quantize.sensitivity import Alone, measure_alone, spared_sets
-from tests.exporters.quantize.networks import mobile, pictures, silent
+from runtime.tasks.alike import ALIKE
+from tests.exporters.quantize.networks import mobile, pictures, silent, two_heads
 
 STYLE = Style()
 
@@ -24,7 +25,7 @@ def parts(seed: int = 0) -> tuple[Network, Any, frozenset[str], Any, Any]:
     network = Network(mobile(seed))
     chosen = frozenset(candidates(network, STYLE))
     scheme = make_scheme(network, observe(network, pictures(), silent), chosen, "whole", STYLE)
-    wanted = logits(network.proto(), network.output, pictures())
+    wanted = Reference(network.proto(), pictures(), ALIKE["classification"])
     rounded = emit(network, scheme).weights
     return (
         network,
@@ -42,7 +43,7 @@ def test_the_errors_of_the_parts_add_up_to_the_whole_s(seed: int, monkeypatch: p
     network, scheme, chosen, wanted, errors = parts(seed)
     monkeypatch.setattr(correction, "_MOST_GAIN", 1.0)  # of the parts biases alone are mended
     mended = correction.corrections(network, scheme, pictures(), silent)
-    whole = distance(logits(emit(network, scheme, mended).proto, network.output, pictures()), wanted)
+    whole = wanted.distance(emit(network, scheme, mended).proto)
     # In quadrature, as independent errors do; a network this small is no good statistician.
     assert 0.5 < errors.together(network, chosen) ** 0.5 / whole < 2
     assert set(errors.layers) == {name for name in chosen if network.weighted(network.maker(name))}
@@ -51,13 +52,15 @@ def test_the_errors_of_the_parts_add_up_to_the_whole_s(seed: int, monkeypatch: p
 
 
 def test_float_weights_and_fine_grids_cost_nothing() -> None:
-    network, scheme, _, wanted, errors = parts()
+    network, scheme, _, _, errors = parts()
     worst = max(errors.layers, key=errors.layers.__getitem__)
     assert errors.layers[worst] > 0
     exact = emit(network, scheme).weights
     for rounded in exact.values():
         rounded.integers[:] = 0  # all of the layer's weights gone
-    lost = measure_alone(network, scheme, exact, {}, pictures(8), wanted[:8], Journal(None, ""), silent)
+    few, alike = pictures(8), ALIKE["classification"]
+    wanted = Reference(network.proto(), few, alike)
+    lost = measure_alone(network, scheme, exact, {}, few, wanted, Journal(None, ""), silent)
     assert all(lost.layers[name] > errors.layers[name] for name in errors.layers)
 
 
@@ -68,8 +71,20 @@ def test_what_clipping_takes_off_a_mean_is_given_back() -> None:
     how = {}, {}, pictures(), wanted, Journal(None, ""), silent
     mended = measure_alone(network, clipped, *how).tensors["stem.act"]
     part = sensitivity._with_grid(network.proto(), "stem.act", clipped.grids["stem.act"])
-    plain = distance(logits(part, network.output, pictures()), wanted) ** 2
+    plain = wanted.distance(part) ** 2
     assert errors.tensors["stem.act"] < mended < 0.7 * plain
+
+
+def test_outputs_are_rounded_too() -> None:
+    network = Network(two_heads())
+    chosen = candidates(network, STYLE)
+    scheme = make_scheme(network, observe(network, pictures(), silent), chosen, "whole", STYLE)
+    wanted = Reference(network.proto(), pictures(), None)
+    how = pictures(), wanted, Journal(None, ""), silent
+    errors = measure_alone(network, scheme, {}, {}, *how).tensors
+    scores = Reference(network.proto(), pictures(), ALIKE["classification"])
+    alone = measure_alone(network, scheme, {}, {}, *how[:1], scores, *how[2:]).tensors
+    assert errors["map"] > 3 * alone["map"] > 0, "its own error counts, and that of what is made of it"
 
 
 @pytest.mark.parametrize(

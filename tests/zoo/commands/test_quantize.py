@@ -98,6 +98,27 @@ def test_where_no_class_is_the_right_one(
     assert all(trial["agreement"] is not None and trial["top1"] is None for trial in trials)
 
 
+def test_outputs_that_nobody_knows(zoo: Any, tiny: Callable[..., Path], tmp_path: Path) -> None:
+    write_pictures(tmp_path / "loose", 12)
+    file, output = tiny(task="other", labels=None), tmp_path / "small.onnx"
+    options = ["--data", tmp_path / "loose", "-o", output]
+    refused = zoo("quantize", file, *options, "--force")
+    assert refused.code == 2 and "is of task other" in refused.err and "--max-distance" in refused.err
+    refused = zoo("quantize", file, *options, "--max-distance", "0.1", "--max-drop", "1")
+    assert refused.code == 2 and "--max-drop counts answers" in refused.err
+    refused = zoo("quantize", file, *options, "--max-distance", "1e-9")
+    assert refused.code == 1 or refused.code == 2
+    assert "logits is 0.0" in refused.err and "apart on 6 pictures, 1e-09 allowed" in refused.err
+    assert not output.exists()
+    done = zoo("quantize", file, *options, "--max-distance", "0.5", "--force", "--report", tmp_path / "report.html")
+    assert done.code == 0, done.err
+    assert re.search(r"on 6 pictures logits 0\.0\d\d apart", done.out)
+    assert "points" not in done.err
+    assert "on 6 pictures logits 0.0" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    told = json.loads(zoo("show", output, "--json").out)["quantization"]
+    assert told["agreement"] is None and 0 < told["distance"] < 0.1
+
+
 def test_the_report_is_one_page(zoo: Any, tiny: Callable[..., Path], tmp_path: Path) -> None:
     write_pictures(tmp_path / "loose", 12)
     options = ["--data", tmp_path / "loose", "--force", "-o", tmp_path / "small.onnx"]
@@ -196,6 +217,7 @@ def test_export_errors(zoo: Any, tmp_path: Path, options: list[str], message: st
         (["--data", "loose", "--target", "z80"], "--target z80: one of auto, x86-vnni"),
         (["--data", "loose", "-o", "small.txt"], "must end in .onnx"),
         (["--data", "one"], "one picture"),
+        (["--data", "loose", "--max-distance", "0"], "--max-distance must be a number above 0"),
     ],
 )
 def test_errors(
