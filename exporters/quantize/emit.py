@@ -10,7 +10,7 @@ import numpy as np
 
 from exporters.quantize.grids import Grid, around_zero, spanning, weight_grid, with_room_for
 from exporters.quantize.network import Array, Network
-from exporters.quantize.scheme import Scheme
+from exporters.quantize.scheme import MOVES, Scheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +179,9 @@ class _Writer:
             kept = self._hard_swish(node)
         elif self.network.weighted(node):
             kept.input[:] = [self.read(given), *self._weights(node)]
+        elif node.op_type in MOVES - {"Concat"}:
+            rest = [self.constant(name, self.network.weights[name]) if name else name for name in node.input[1:]]
+            kept.input[:] = [self.read(given), *rest]
         else:
             kept.input[:] = [self._operand(node, name) for name in node.input]
         if result == node.output[0] or not self.scheme.style.symmetric:
@@ -197,8 +200,6 @@ class _Writer:
         if not name or name not in self.network.weights:
             return self.read(name) if name else name
         array = self.network.weights[name]
-        if array.dtype != np.float32:  # a shape
-            return self.constant(name, array)
         low, high = float(array.min()), float(array.max())
         grid = around_zero(max(-low, high)) if self.scheme.style.symmetric else spanning(low, high)
         grid = grid.signed() if self.scheme.style.signed else grid

@@ -167,10 +167,13 @@ def _joined(
         kind in _PASSES
         or (limits is not None and limits[0] == 0)
         or (kind == "HardSwish" and rescale(seen[output].shape))
-        or (kind in ("Reshape", "Flatten") and seen[terms[0]].shape[:2] == seen[output].shape[:2])
+        or (kind in ("Reshape", "Flatten", "Slice") and seen[terms[0]].shape[:2] == seen[output].shape[:2])
     )
     if straight and len(terms) == 1:
         return [(terms[0], output, 0)], []
+    start = _first_channel(network, node, seen[terms[0]].shape[1]) if kind == "Slice" and len(terms) == 1 else None
+    if start is not None:
+        return [(output, terms[0], start)], []
     if len(terms) != len([name for name in node.input if name]):
         return None
     shapes = [seen[name].shape for name in terms]
@@ -183,6 +186,15 @@ def _joined(
         starts = np.cumsum([0, *(shape[1] for shape in shapes)])
         return [(name, output, int(start)) for name, start in zip(terms, starts, strict=False)], []
     return None
+
+
+def _first_channel(network: Network, node: Any, channels: int) -> int | None:
+    """Of those that a Slice takes one after the other; None where it does something else."""
+    first, _, axes, steps = (network.constant(node, index) for index in (1, 2, 3, 4))
+    along = first is not None and axes is not None and axes.tolist() == [1]
+    if first is None or not along or (steps is not None and steps.tolist() != [1]):
+        return None
+    return min(int(first[0]) % channels if first[0] < 0 else int(first[0]), channels)
 
 
 def _channels(item: Observed) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,6 +26,33 @@ def add_biases(proto: Any) -> None:
             node.input.append(f"{node.output[0]}::bias of zeros")
             zeros = np.zeros(sizes[node.input[1]], np.float32)
             proto.graph.initializer.append(numpy_helper.from_array(zeros, node.input[2]))
+
+
+def split_up(proto: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Put a Slice for each output in the place of every Split whose input's shape is known: a node has one output.
+
+    onnxruntime makes Splits of them again.
+    """
+    from onnx import helper, numpy_helper
+
+    sizes = {item.name: numpy_helper.to_array(item) for item in proto.graph.initializer if item.data_type == 7}
+    nodes = []
+    for node in proto.graph.node:
+        shape = shapes.get(node.input[0]) if node.op_type == "Split" else None
+        axis = attribute(node, "axis", 0) % len(shape) if shape else 0
+        said = len(node.input) > 1 and node.input[1] != ""
+        if shape is None or axis == 0 or (node.input[1] not in sizes if said else axis != 1):
+            nodes.append(node)
+            continue
+        step = -(-shape[axis] // len(node.output))
+        ends = np.cumsum(sizes[node.input[1]]) if said else step * np.arange(1, len(node.output) + 1)
+        for output, start, end in zip(node.output, [0, *ends[:-1]], ends, strict=True):
+            names = [f"{output}::{kind}" for kind in ("start", "end", "axis")]
+            values = (np.array([value], np.int64) for value in (start, min(end, shape[axis]), axis))
+            proto.graph.initializer.extend(map(numpy_helper.from_array, values, names))
+            nodes.append(helper.make_node("Slice", [node.input[0], *names], [output], name=output))
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
 
 
 class Network:
@@ -185,6 +213,11 @@ def cut(proto: Any, outputs: Sequence[str], *, known: Mapping[str, Array] | None
         elif node.output[0] not in needed:
             needed.add(node.output[0])
             pending.extend(node.input)
+    nodes = [node for node in proto.graph.node if node.output[0] in needed]
+    for index, node in enumerate(nodes):
+        if met & known.keys() & set(node.output):  # what it gives beside a tensor that is known
+            nodes[index] = copy.deepcopy(node)
+            nodes[index].output[:] = [f"{name}::again" if name in known else name for name in node.output]
     kinds = {name: onnx.helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in known.items()}
     taken = [
         onnx.helper.make_tensor_value_info(name, kinds[name], [None, *array.shape[1:]])
@@ -192,7 +225,7 @@ def cut(proto: Any, outputs: Sequence[str], *, known: Mapping[str, Array] | None
         if name in met
     ]
     graph = onnx.helper.make_graph(
-        [node for node in proto.graph.node if node.output[0] in needed],
+        nodes,
         proto.graph.name,
         [*taken, *(item for item in proto.graph.input if item.name in met)],
         [untyped(name) for name in outputs],

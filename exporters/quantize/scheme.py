@@ -24,14 +24,19 @@ from exporters.quantize.observe import Observed
 
 INTEGER = frozenset(
     "Conv Gemm Add Mul Concat GlobalAveragePool AveragePool MaxPool Sigmoid LeakyRelu HardSwish HardSigmoid "
-    "Reshape Flatten".split()
+    "Reshape Flatten Transpose Slice Squeeze Unsqueeze".split()
 )
-"""Operators that onnxruntime's CPU has integer kernels for, or that cost nothing on integers."""
+"""Operators that onnxruntime's CPU has integer kernels for, or that cost nothing on integers.
+
+Its Resize takes longer on integers than on floats: 0.55 instead of 0.52 of a small detector's time in float.
+"""
 
 COMMON = frozenset("Conv Gemm Add Concat GlobalAveragePool AveragePool MaxPool Reshape Flatten".split())
 """Those that GPUs and OpenVINO have as well."""
 
-MOVES = ("MaxPool", "Reshape", "Flatten", "Concat")  # one grid before and behind: nothing is computed
+MOVES = frozenset("MaxPool Reshape Flatten Transpose Slice Squeeze Unsqueeze Concat".split())
+"""One grid before and behind: nothing is computed. Of all but Concat the first input is what is moved."""
+
 _TAKES_ACTIVATION = ("Conv", "Gemm", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool")
 
 
@@ -132,6 +137,8 @@ def _is_integer(network: Network, node: Any) -> bool:
             node, "transA", 0
         )
         return network.weighted(node) and plain
+    if node.op_type in MOVES - {"Concat"}:
+        return network.computed(node) == [node.input[0]]
     if node.op_type == "AveragePool":
         spread = any(step != 1 for step in attribute(node, "dilations", []))
         return not (attribute(node, "ceil_mode", 0) or spread) and bool(network.computed(node))

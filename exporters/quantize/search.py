@@ -23,7 +23,7 @@ from exporters.quantize.grids import Ranges
 from exporters.quantize.journal import Journal
 from exporters.quantize.kernels import written
 from exporters.quantize.means import float_means
-from exporters.quantize.network import Array, Network, add_biases
+from exporters.quantize.network import Array, Network, add_biases, split_up
 from exporters.quantize.observe import Observed, Progress, count, observe
 from exporters.quantize.pictures import Pictures, split
 from exporters.quantize.profiled import layer_times
@@ -68,6 +68,7 @@ class Search:
         self.style = target.style
         learned, checked = split(pictures)
         self.seen = observe(original, learned, progress)
+        split_up(proto, {name: item.shape for name, item in self.seen.items()})
         self.few = learned.first(_FEW if _multiplications(original, self.seen) < _HEAVY else _FEW // 2)
         self.checked = checked or self.few
         self.wanted = Reference(proto, self.checked, alike)

@@ -69,8 +69,12 @@ def measure_alone(
     rounded: the layers' weights. means: what they meet, ``float_means``. wanted: what the float network answers to
     the pictures.
     """
-    made_of_others = {node.output[0] for node in network.nodes if node.op_type in MOVES}
-    grids = {name: grid for name, grid in scheme.grids.items() if name not in made_of_others}
+    moved = {node.output[0]: network.computed(node) for node in network.nodes if node.op_type in MOVES}
+    grids = {
+        name: grid
+        for name, grid in scheme.grids.items()
+        if name not in moved or any(scheme.grids.get(given) != grid for given in moved[name])
+    }
     total, whole, relay = len(grids) + len(rounded), network.proto(), Relay(pictures)
     tensors: dict[str, float] = {}
     layers: dict[str, float] = {}

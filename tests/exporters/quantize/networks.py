@@ -86,6 +86,22 @@ def swish() -> Any:
     return net.model(net.gemm(x, "logits", 16, 10), 10)
 
 
+def shuffled() -> Any:
+    """Channels that change places and part again, as ShuffleNet's do."""
+    net = Builder(6)
+    x = net.add("Relu", [net.conv("input", "stem", 3, 12, 3)], "stem.act")
+    for name, values in (("apart", [0, 2, 6, SIDE, SIDE]), ("merged", [0, 12, SIDE, SIDE]), ("sizes", [4, 8])):
+        net.weights.append(numpy_helper.from_array(np.array(values, np.int64), name))
+    x = net.add("Transpose", [net.add("Reshape", [x, "apart"], "five")], "turned", perm=[0, 2, 1, 3, 4])
+    net.nodes.append(
+        helper.make_node("Split", [net.add("Reshape", [x, "merged"], "four"), "sizes"], ["left", "right"], axis=1)
+    )
+    x = net.add("Concat", ["left", net.add("Relu", [net.conv("right", "own", 8, 8)], "own.act")], "cat", axis=1)
+    x = net.add("Relu", [net.conv(x, "head", 12, 16)], "head.act")
+    x = net.add("Flatten", [net.add("GlobalAveragePool", [x], "mean")], "flat")
+    return net.model(net.gemm(x, "logits", 16, 10), 10)
+
+
 def two_heads() -> Any:
     """Two outputs, one of them a map that goes on to the other, and a ReLU beside what can be negative."""
     net = Builder(5)

@@ -1,11 +1,14 @@
 """The view of a network: weights as matrices and back, and parts of a model."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 
-from exporters.quantize.network import Network, cut
+from exporters.quantize.network import Network, cut, split_up
+from tests.exporters.graphs import normal, parse, run
 from tests.exporters.quantize.networks import SIDE, mobile
 
 
@@ -50,3 +53,40 @@ def test_a_cut_gives_the_tensor_that_the_whole_gives() -> None:
         ort.InferenceSession(model.SerializeToString()).run(["se"], {"input": picture})[0] for model in (whole, part)
     ]
     np.testing.assert_array_equal(*answers)
+
+
+def split(sizes: list[int] | None, axis: int, *, more: str = "") -> Any:
+    """A network of one Split, and what it gives."""
+    node = f"one, two = Split <axis = {axis}{more}> (x{', sizes' if sizes else ''})"
+    return parse(
+        f"(float[N,7,6] x) => (float[N,a,b] one, float[N,c,d] two) {{ {node} }}",
+        **({"sizes": np.array(sizes)} if sizes else {}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "axis", "more"), [([3, 4], 1, ""), ([5, 1], -1, ""), (None, 1, ", num_outputs = 2"), ([1, 6], -2, "")]
+)
+def test_slices_give_what_a_split_gives(sizes: list[int] | None, axis: int, more: str) -> None:
+    proto, some = split(sizes, axis, more=more), normal(2, 7, 6)
+    wanted = run(proto, {"x": some})
+    split_up(proto, {"x": (1, 7, 6)})
+    onnx.checker.check_model(proto, full_check=True)
+    assert [node.op_type for node in proto.graph.node] == ["Slice", "Slice"]
+    for got, one in zip(run(proto, {"x": some}), wanted, strict=True):
+        np.testing.assert_array_equal(got, one)
+
+
+def test_splits_of_pictures_and_of_what_is_not_known_stay() -> None:
+    for proto, shapes in ((split([1, 1], 0), {"x": (1, 7, 6)}), (split([3, 4], 1), {})):
+        before = proto.SerializeToString()
+        split_up(proto, shapes)
+        assert proto.SerializeToString() == before
+
+
+def test_what_is_known_is_not_made_again() -> None:
+    proto, some = split([3, 4], 1), normal(2, 7, 6)
+    two = run(proto, {"x": some})[1]
+    part = cut(proto, ["one", "two"], known={"two": two})
+    got = run(part, {"x": some, "two": two + 1})
+    np.testing.assert_array_equal(got[0], some[:, :3])

@@ -1,5 +1,7 @@
 """Which tensors share a grid, and what their activations then are."""
 
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,12 @@ from exporters.quantize.correction import corrections
 from exporters.quantize.emit import emit, unrounded
 from exporters.quantize.forms import forms
 from exporters.quantize.kernels import written
-from exporters.quantize.network import Network
+from exporters.quantize.network import Network, split_up
 from exporters.quantize.observe import observe
 from exporters.quantize.reference import Reference
 from exporters.quantize.scheme import Style, candidates, make_scheme, one_grid
-from tests.exporters.quantize.networks import Builder, pictures, silent, two_heads
+from tests.exporters.quantize.networks import Builder, pictures, shuffled, silent, two_heads
+from tests.exporters.quantize.test_rewrites import optimized
 
 STYLE = Style()
 
@@ -88,3 +91,18 @@ def test_every_output_is_given(style: Style) -> None:
     whole = Reference(proto, few, None)
     assert whole.outputs == ["logits", "map"]
     assert 0 < whole.distance(made) < 0.1
+
+
+def test_what_only_moves_stays_on_integers(tmp_path: Path) -> None:
+    """From the picture to the last layer: in onnxruntime there is nothing in between that is float."""
+    few, proto, wanted = pictures(), shuffled(), Reference(shuffled(), pictures(), None)
+    seen = observe(Network(proto), few, silent)
+    split_up(proto, {name: item.shape for name, item in seen.items()})
+    form = next(forms(proto, seen, STYLE))
+    scheme = make_scheme(form.network, form.seen, candidates(form.network, STYLE), "whole", STYLE)
+    made = written(form.network, scheme, corrections(form.network, scheme, few, silent))
+    assert len({scheme.grids[name] for name in ("stem.act", "turned", "left", "right", "cat")}) == 1
+    assert wanted.distance(made) < 0.08
+    kinds = Counter(node.op_type for node in optimized(made, tmp_path).graph.node)
+    assert (kinds["QuantizeLinear"], kinds["QLinearConv"], kinds["Split"] + kinds["Slice"] > 0) == (1, 3, True)
+    assert kinds["DequantizeLinear"] <= 1, "of the logits"
