@@ -76,6 +76,8 @@ ROWS = {
     "efficientnet_b0": Row("efficientnet_b0", "none"),
     "inception_v3": Row("inception_v3", "none"),
     "mobilenet_v1": Row("mobilenet_v1", "none"),
+    "densenet121": Row("densenet121", "none"),
+    "shufflenet_v2_x1_0": Row("shufflenet_v2_x1_0", "none"),
 }
 
 
