@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -52,10 +52,17 @@ class Material:
             self._prepared[key] = [np.repeat(model.prepare(one), copies, axis=0) for one in self.pictures]
         return self._prepared[key]
 
-    def scores(self, model: Model) -> npt.NDArray[np.float32]:
-        """(pictures, scores) float32, of a score map with its places; one picture at a time, as they will be run."""
+    def outputs(self, model: Model) -> dict[str, npt.NDArray[np.float32]]:
+        """(pictures, scores) float32, of a score map with its places; one picture at a time, as they will be run.
+
+        Of a file whose answers nobody knows every output, all pictures' values in a row.
+        """
+        if self.alike is None:
+            passes = [model.run_all(batch) for batch in self.batches(model)]
+            every = {name: [np.ravel(values[name]).astype(np.float32) for values in passes] for name in passes[0]}
+            return {name: np.concatenate(values) for name, values in every.items()}
         found = np.stack([model.run(batch)[0].astype(np.float32) for batch in self.batches(model)])
-        return found if model.task == "score-map" else found.reshape(len(found), -1)
+        return {"scores": found if model.task == "score-map" else found.reshape(len(found), -1)}
 
 
 def limits_of(tolerance: float | None, max_drop: float | None) -> Limits:
@@ -93,20 +100,20 @@ def _noise(model: Model, count: int = 4) -> list[ImageSource]:
 
 def judge(
     trial: Trial,
-    found: npt.NDArray[np.float32],
-    wanted: npt.NDArray[np.float32],
+    found: Mapping[str, npt.NDArray[np.float32]],
+    wanted: Mapping[str, npt.NDArray[np.float32]],
     material: Material,
     limits: Limits,
 ) -> Trial:
-    """The trial with its errors, and a verdict where they are too large. found, wanted: ``material.scores``."""
-    if found.shape != wanted.shape or not np.isfinite(found).all():
+    """The trial with its errors, and a verdict where they are too large. found, wanted: ``material.outputs``."""
+    shapes = [{name: array.shape for name, array in some.items()} for some in (found, wanted)]
+    if shapes[0] != shapes[1] or not all(np.isfinite(array).all() for array in found.values()):
         return replace(trial, verdict="gives other outputs than the reference")
-    error = float(np.abs(found - wanted).max() / max(float(np.abs(wanted).max()), 1e-30))
+    error = max(_error(found[name], array) for name, array in wanted.items())
     alike, middle, truth = material.alike, material.middle, material.truth
-    agreement = alike.percent(found, wanted, middle) if alike else None
-    now, before = (
-        None if truth is None else 100 * float((decided(scores, middle) == truth).mean()) for scores in (found, wanted)
-    )
+    pair = next(iter(found.values())), next(iter(wanted.values()))
+    agreement = alike.percent(*pair, middle) if alike else None
+    now, before = (None if truth is None else 100 * float((decided(scores, middle) == truth).mean()) for scores in pair)
     verdict = ""
     if limits.tolerance is not None and error > limits.tolerance:
         verdict = f"error {error:.1e}, {limits.tolerance:.0e} allowed"
@@ -119,3 +126,8 @@ def judge(
         if drop > limits.max_drop:
             verdict = f"{drop:.2f} {what}, {limits.max_drop:g} allowed"
     return replace(trial, error=error, agreement=agreement, top1=now, verdict=verdict)
+
+
+def _error(found: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32]) -> float:
+    """Of the largest value."""
+    return float(np.abs(found - wanted).max(initial=0.0) / max(float(np.abs(wanted).max(initial=0.0)), 1e-30))

@@ -91,7 +91,7 @@ def tune(
         material = material_of(reference, pictures, truth)
         if max_drop is not None and material.alike is None:
             raise InvalidInput(f"{path}: is of task {reference.task}: nobody knows its answers: give a tolerance")
-        wanted = material.scores(reference)
+        wanted = material.outputs(reference)
         if material.kind == "noise":
             files = [path]
         trials: dict[Setting, Trial] = {}
@@ -196,7 +196,7 @@ def _halves(count: int) -> list[int]:
 def _tried(
     file: Path,
     setting: Setting,
-    wanted: npt.NDArray[np.float32],
+    wanted: Mapping[str, npt.NDArray[np.float32]],
     material: Material,
     limits: Limits,
     preprocess: Preprocess | None,
@@ -207,7 +207,7 @@ def _tried(
     except EdgeZooError as error:
         return None, Trial(setting, verdict=str(error))
     try:
-        trial = judge(Trial(setting), material.scores(model), wanted, material, limits)
+        trial = judge(Trial(setting), material.outputs(model), wanted, material, limits)
     except EdgeZooError as error:
         trial = Trial(setting, verdict=str(error))
     if trial.verdict:

@@ -39,10 +39,10 @@ def test_of_one_score_the_side_of_the_middle_is_the_answer(
     onnx.save(proto, path)
     found, wanted = column(0.2, 0.9, 0.1, 0.8), column(-0.2, 0.9, -0.1, 0.8)
     with Model(path) as model:
-        told = judge(TRIAL, found, wanted, material_of(model, PICTURES, None), DROP)
+        told = judge(TRIAL, {"scores": found}, {"scores": wanted}, material_of(model, PICTURES, None), DROP)
         assert told.agreement == agreement
         assert told.verdict == ("50.00 % of the answers change, 1 allowed" if scores == "logits" else "")
-        told = judge(TRIAL, found, wanted, material_of(model, PICTURES, [0, 1, 0, 1]), DROP)
+        told = judge(TRIAL, {"scores": found}, {"scores": wanted}, material_of(model, PICTURES, [0, 1, 0, 1]), DROP)
     assert told.top1 == (50.0 if scores == "logits" else 100.0)
     assert told.verdict == ("50.00 points of top-1 lost, 1 allowed" if scores == "logits" else "")
 
@@ -65,3 +65,23 @@ def test_answers_that_nobody_knows_have_a_tolerance_alone(tiny: Callable[..., Pa
         tune(path, pictures=PICTURES, max_drop=1.0)
     record = tune(path, pictures=PICTURES, device="cpu", precision="fp32", threads=1, budget_s=0.2)
     assert {trial.agreement for trial in record.trials if trial.error is not None} == {None}
+
+
+def test_every_output_is_held_to_the_tolerance(tiny: Callable[..., Path]) -> None:
+    path = tiny(task="other", labels=None)
+    proto = onnx.load(path)
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("relu", 1, ["batch", 6, 8, 8]))
+    onnx.save(proto, path)
+    with Model(path) as model:
+        material = material_of(model, PICTURES, None)
+        wanted = material.outputs(model)
+    assert {name: array.shape for name, array in wanted.items()} == {"logits": (16,), "relu": (4 * 6 * 8 * 8,)}
+    found = wanted | {"relu": wanted["relu"] * np.float32(1.1)}
+    assert judge(TRIAL, wanted, wanted, material, limits_of(0.01, None)).verdict == ""
+    told = judge(TRIAL, found, wanted, material, limits_of(0.01, None))
+    assert told.error == pytest.approx(0.1)
+    assert told.verdict == "error 1.0e-01, 1e-02 allowed"
+    less = {"logits": wanted["logits"]}
+    assert (
+        judge(TRIAL, less, wanted, material, limits_of(0.5, None)).verdict == "gives other outputs than the reference"
+    )
