@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from exporters.fusions import affine_maps, collapse_reshapes, flat_concat, fold_affine, hard_activations, matmul_to_gemm
-from exporters.graph import constant, initializer, operator
+from exporters.graph import constant, initializer, input_at, operator
 from exporters.import_graph import fix_batch
 from exporters.import_read import true_inputs
 from exporters.leftovers import batch_norm
@@ -86,7 +86,8 @@ def ready(proto: Any, pictures: Pictures, where: object, *, foreign: bool, outpu
         got = _run(made, names, some[:count])
         if got is None or not all(_alike(*pair, count) for pair in zip(got, wanted, strict=True)):
             runs = "1 picture" if batch == 1 else f"{batch or 'any number of'} pictures"
-            raise InvalidInput(f"{where}: for {runs}, and its answers hang on that: export it with --batch dynamic")
+            free = "for any number, and without non-maximum suppression" if foreign else "with --batch dynamic"
+            raise InvalidInput(f"{where}: for {runs}, and its answers hang on that: export it {free}")
     return made
 
 
@@ -145,6 +146,23 @@ def _free(graph: ir.Graph, batch: int) -> None:
         merged = (target > 0).all() and target[0] % batch == 0 and given.is_static() and given[0] != target[0]
         if target[0] == given[0] == batch or merged:
             _retarget(graph, node, target)
+    for node in graph:
+        if operator(node) == "Resize":
+            _rescale(graph, node, batch)
+
+
+def _rescale(graph: ir.Graph, node: ir.Node, batch: int) -> None:
+    """Let a Resize to given sizes, the number of pictures among them, multiply its input's."""
+    sizes, given = constant(input_at(node, 3)), node.inputs[0].shape if node.inputs[0] is not None else None
+    told = {"axes", "keep_aspect_ratio_policy"} & set(node.attributes)
+    if sizes is None or told or given is None or not given.is_static() or not sizes[0] == given[0] == batch:
+        return
+    before = np.array(given.numpy(), np.float32)
+    scales = sizes.astype(np.float32) / before
+    short = np.floor(before * scales) < sizes  # what onnxruntime would make of it
+    scales[short] = np.nextafter(scales[short], np.float32(np.inf))
+    node.replace_input_with(2, initializer(graph, f"{node.name}::scales", scales))
+    node.replace_input_with(3, None)
 
 
 def _settle(model: ir.Model, some: FloatArray) -> None:

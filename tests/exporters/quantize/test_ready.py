@@ -61,6 +61,21 @@ def test_a_batch_that_was_frozen_is_freed(batch: int, rest: list[int], attribute
     assert frozen(made, None) is made
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize(("mode", "sizes"), [("nearest", [31, 17]), ("linear", [49, 5]), ("linear", [16, 16])])
+def test_a_resize_to_given_sizes_is_freed(batch: int, mode: str, sizes: list[int]) -> None:
+    """As PyTorch's exporter writes upsampling where the batch is fixed."""
+    proto = parse(
+        f"""(float[{batch},3,{SIDE},{SIDE}] input) => (float[{batch},3,{sizes[0]},{sizes[1]}] map) {{
+            act = Relu (input)  map = Resize <mode = "{mode}", nearest_mode = "floor"> (act, , , sizes) }}""",
+        sizes=np.array([batch, 3, *sizes]),
+    )  # fmt: skip
+    made = ready(proto, PHOTOS, "net.onnx", foreign=True, outputs=None)
+    some = next(PHOTOS.batches(4))
+    wanted = np.concatenate([run(proto, {"input": some[start : start + batch]})[0] for start in range(0, 4, batch)])
+    np.testing.assert_allclose(run(made, {"input": some})[0], wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_what_edgezoo_exports_is_ready() -> None:
     proto = flattened("N", [0, 24])
     assert ready(proto, PHOTOS, "net.onnx", foreign=False) is proto
@@ -74,6 +89,8 @@ def test_a_network_whose_pictures_hang_together_is_refused() -> None:
     proto.graph.initializer.append(numpy_helper.from_array(np.array([0]), "axes"))
     with pytest.raises(InvalidInput, match=r"^net\.onnx: for 4 pictures, .* --batch dynamic$"):
         ready(proto, PHOTOS, "net.onnx", foreign=False)
+    with pytest.raises(InvalidInput, match=r"for 4 pictures, .* for any number, and without non-maximum suppression$"):
+        ready(proto, PHOTOS, "net.onnx", foreign=True)
 
 
 def untidy() -> Any:
