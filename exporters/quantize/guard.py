@@ -42,7 +42,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """images: measured on. agreement: percent, as ``alike`` has it; None where it is.
+    """images: measured on. agreement: percent, as ``alike`` has it; None where that is.
     distances: of the outputs, norm over norm; of the logits that probabilities tell of, where those are the scores.
     alike: what counts for files of this task; None where nobody knows what they answer, and distances alone count.
     top1, top5: (float32, smaller) in percent, None without labels.

@@ -154,7 +154,7 @@ def _free(graph: ir.Graph, batch: int) -> None:
 def _rescale(graph: ir.Graph, node: ir.Node, batch: int) -> None:
     """Let a Resize to given sizes, the number of pictures among them, multiply its input's."""
     sizes, given = constant(input_at(node, 3)), node.inputs[0].shape if node.inputs[0] is not None else None
-    told = {"axes", "keep_aspect_ratio_policy"} & set(node.attributes)
+    told = "axes" in node.attributes or node.attributes.get_string("keep_aspect_ratio_policy", "stretch") != "stretch"
     if sizes is None or told or given is None or not given.is_static() or not sizes[0] == given[0] == batch:
         return
     before = np.array(given.numpy(), np.float32)

@@ -62,12 +62,18 @@ def test_a_batch_that_was_frozen_is_freed(batch: int, rest: list[int], attribute
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize(("mode", "sizes"), [("nearest", [31, 17]), ("linear", [49, 5]), ("linear", [16, 16])])
-def test_a_resize_to_given_sizes_is_freed(batch: int, mode: str, sizes: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("mode", "sizes", "more"),
+    [
+        ("nearest", [31, 17], ""), ("linear", [49, 5], ""), ("linear", [16, 16], ""),
+        ("linear", [40, 24], ', keep_aspect_ratio_policy = "stretch"'),
+    ],
+)  # fmt: skip
+def test_a_resize_to_given_sizes_is_freed(batch: int, mode: str, sizes: list[int], more: str) -> None:
     """As PyTorch's exporter writes upsampling where the batch is fixed."""
     proto = parse(
         f"""(float[{batch},3,{SIDE},{SIDE}] input) => (float[{batch},3,{sizes[0]},{sizes[1]}] map) {{
-            act = Relu (input)  map = Resize <mode = "{mode}", nearest_mode = "floor"> (act, , , sizes) }}""",
+            act = Relu (input)  map = Resize <mode = "{mode}", nearest_mode = "floor"{more}> (act, , , sizes) }}""",
         sizes=np.array([batch, 3, *sizes]),
     )  # fmt: skip
     made = ready(proto, PHOTOS, "net.onnx", foreign=True, outputs=None)
