@@ -46,7 +46,8 @@ def batch_norm(model: ir.Model) -> None:
         for operation, array in (("Mul", factor), ("Add", bias - mean * factor)):
             vector = array.astype(np.float32).reshape(-1, *(1,) * (len(value.shape) - 2))
             operands = [result, initializer(graph, f"{node.outputs[0].name}_{operation.lower()}", vector)]
-            new = ir.Node("", operation, operands, name=node.name, outputs=[like(node.outputs[0])])
+            name = node.name if operation == "Add" else f"{node.name}.scale"  # onnxruntime takes no name twice
+            new = ir.Node("", operation, operands, name=name, outputs=[like(node.outputs[0])])
             graph.insert_before(node, new)
             result = new.outputs[0]
         supersede(node.outputs[0], result)
@@ -70,7 +71,7 @@ def einsum(model: ir.Model) -> None:
         if turned:
             axes = [*range(len(right) - 2), len(right) - 1, len(right) - 2]
             perm = [ir.AttrInt64s("perm", axes)]
-            new.append(ir.Node("", "Transpose", [second], perm, name=node.name))
+            new.append(ir.Node("", "Transpose", [second], perm, name=f"{node.name}.turn"))
             second = new[0].outputs[0]
             assert node.inputs[1] is not None
             second.type, shape = node.inputs[1].type, node.inputs[1].shape

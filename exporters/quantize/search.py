@@ -176,9 +176,9 @@ class Search:
             else None
         )
         made = written(form.network, scheme, mended)
-        words = [f"{front} layers in front in float" if front else "all layers", f"{ranges} ranges"]
+        words = [f"{_several(front, 'layer')} in front in float" if front else "all layers", f"{ranges} ranges"]
         words += ["HardSwish rescaled"] if form.rescaled else []
-        words += [f"{len(spared)} sensitive nodes in float"] if spared else []
+        words += [f"{_several(len(spared), 'sensitive node')} in float"] if spared else []
         return Way(
             name=", ".join(words),
             proto=made,
@@ -255,6 +255,10 @@ class Search:
     def _milliseconds(self, models: list[bytes]) -> list[float]:
         picture = next(self.pictures.batches(1))
         return milliseconds(models, picture, engine=self.target.engine, undisturbed=True)
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _multiplications(network: Network, seen: dict[str, Observed]) -> float:

@@ -26,7 +26,9 @@ def test_batch_norm(dims: str) -> None:
     proto = parse(
         f"(float[{dims}] x) => (float[] y) {{ y = BatchNormalization<epsilon = 0.5>(x, s, b, m, v) }}", **STATISTICS
     )
-    check(leftovers.batch_norm, proto, "Mul Add", **ROUNDED)
+    proto.graph.node[0].name = "norm"
+    made = check(leftovers.batch_norm, proto, "Mul Add", **ROUNDED)
+    assert [node.name for node in made.graph.node] == ["norm.scale", "norm"]
 
 
 def test_batch_norm_with_computed_statistics() -> None:

@@ -139,6 +139,21 @@ def test_what_comes_from_elsewhere_is_tidied() -> None:
     np.testing.assert_allclose(run(made, {"input": some})[0], wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
 
 
+def test_scores_that_are_all_next_to_nothing_are_alike() -> None:
+    """As a detector of text gives them for pictures without any: float32 rounds such a sigmoid to 2**-24."""
+    proto = parse(
+        f"""(float[N,3,{SIDE},{SIDE}] input) => (float[N,4,{SIDE},{SIDE}] scores) {{
+            conv = Conv <pads = [1, 1, 1, 1]> (input, w, b)
+            more = Add (conv, three)  gate = Clip (more, zero, six)  product = Mul (conv, gate)
+            act = Div (product, six)
+            mixed = Conv (act, u, c)  scores = Sigmoid (mixed) }}""",
+        w=normal(8, 3, 3, 3), b=normal(8), u=0.1 * normal(4, 8, 1, 1), c=np.full(4, -14, np.float32),
+        zero=np.float32(0), three=np.float32(3), six=np.float32(6),
+    )  # fmt: skip
+    made = ready(proto, PHOTOS, "net.onnx", foreign=True)
+    assert operators(made) == Counter(["Conv", "HardSwish", "Conv", "Sigmoid"])
+
+
 def test_all_outputs_stay_where_they_are_wanted() -> None:
     proto = untidy()
     made = ready(proto, PHOTOS, "net.onnx", foreign=True, outputs=None)
