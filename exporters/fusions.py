@@ -32,7 +32,7 @@ _RESHAPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
 def hard_activations(model: ir.Model) -> None:
-    """clip(x + 3, 0, 6) / 6 is HardSigmoid, x times that is HardSwish: Keras spells both out."""
+    """clip(x + 3, 0, 6) / 6 is HardSigmoid, x times that is HardSwish: Keras and Paddle spell both out."""
     import onnx_ir as ir
 
     for node in list(model.graph):
@@ -43,19 +43,34 @@ def hard_activations(model: ir.Model) -> None:
         source = _clipped_plus_three(clip) if clip is not None else None
         if source is None or (product is not None and source not in product.inputs):
             continue
-        last, new = node, "HardSigmoid" if product is None else "HardSwish"
-        reader = only_reader(node.outputs[0])
-        if product is None and operator(reader) == "Mul" and reader is not None and source in reader.inputs:
-            last, new = reader, "HardSwish"
-        if new == "HardSwish" and model.opset_imports[""] < 14:
-            if product is not None:
-                continue
-            last, new = node, "HardSigmoid"
-        attributes = [] if new == "HardSwish" else [ir.AttrFloat32("alpha", 1 / 6), ir.AttrFloat32("beta", 0.5)]
-        fused = ir.Node("", new, [source], attributes, name=node.name, outputs=[like(last.outputs[0])])
-        model.graph.insert_after(last, fused)
-        supersede(last.outputs[0], fused.outputs[0])
-    remove_dead(model.graph, "Add", "Clip", "Mul", "Div")
+        if product is not None and model.opset_imports[""] < 14:
+            continue
+        new, attributes = "HardSwish", list[ir.Attr]()
+        if product is None:
+            new, attributes = "HardSigmoid", [ir.AttrFloat32("alpha", 1 / 6), ir.AttrFloat32("beta", 0.5)]
+        fused = ir.Node("", new, [source], attributes, name=node.name, outputs=[like(node.outputs[0])])
+        model.graph.insert_after(node, fused)
+        supersede(node.outputs[0], fused.outputs[0])
+    if model.opset_imports[""] >= 14:
+        _hard_swishes(model.graph)
+    remove_dead(model.graph, "Add", "Clip", "Mul", "Div", "HardSigmoid")
+
+
+def _hard_swishes(graph: ir.Graph) -> None:
+    """x * HardSigmoid(x), as PyTorch's exporter wrote it before there was an operator for it."""
+    import onnx_ir as ir
+
+    for node in list(graph):
+        source, product = node.inputs[0] if node.inputs else None, only_reader(node.outputs[0])
+        if operator(node) != "HardSigmoid" or operator(product) != "Mul" or product is None or source is None:
+            continue
+        if source.dtype not in (None, ir.DataType.FLOAT):
+            continue
+        slope, middle = node.attributes.get_float("alpha", 0.2), node.attributes.get_float("beta", 0.5)
+        if source in product.inputs and abs(6 * slope - 1) < 2e-7 and middle == 0.5:
+            swish = ir.Node("", "HardSwish", [source], name=node.name, outputs=[like(product.outputs[0])])
+            graph.insert_after(product, swish)
+            supersede(product.outputs[0], swish.outputs[0])
 
 
 def fold_affine(model: ir.Model) -> None:

@@ -88,6 +88,8 @@ def make(
                 done.way, file, done.path, done.pictures, device=ENGINES[done.engine].device, progress=progress
             )
             args.report.write_text(report(done, layers), encoding="utf-8")
+    if done.opset != done.metadata.provenance.opset:
+        _note(f"{output} is of opset {done.metadata.provenance.opset}, {file.name} of {done.opset}: for HardSwish")
     if done.left_out:
         _note(f"{output} has the scores alone: {', '.join(done.left_out)} of {file.name} left out")
     if done.measured.milliseconds is None:

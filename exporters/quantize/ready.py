@@ -15,7 +15,8 @@ import numpy as np
 from exporters.fusions import affine_maps, collapse_reshapes, flat_concat, fold_affine, hard_activations, matmul_to_gemm
 from exporters.graph import constant, initializer, input_at, operator
 from exporters.import_graph import fix_batch
-from exporters.import_read import true_inputs
+from exporters.import_opset import raised
+from exporters.import_read import default_opset, true_inputs
 from exporters.leftovers import batch_norm
 from exporters.optimizer import fold, optimize
 from exporters.parity import relative_error
@@ -37,6 +38,7 @@ _PASSES = (
 )  # fmt: skip
 """Of ``exporters.passes`` those that leave inputs, outputs and the names of layers as they are."""
 
+_OPSET = 14  # the first with HardSwish
 _SOME = 3  # pictures, to tell what hangs on their number
 _ALIKE = 1e-4  # of the largest output: as near as exports have to come
 _NOTHING = 1e-6  # apart: where every score is next to 0, a sigmoid in float32 gives no more than a digit of it
@@ -51,7 +53,8 @@ def frozen_batch(proto: Any) -> int | None:
 def ready(proto: Any, pictures: Pictures, where: object, *, foreign: bool, outputs: int | None = 1) -> Any:
     """A float32 onnx.ModelProto for any number of pictures of one size; ``proto`` itself where it is that already.
 
-    foreign: not exported by edgezoo. outputs: how many of them are left, None for all.
+    foreign: not exported by edgezoo; with HardSwish in pieces it comes out at the first opset that has it.
+    outputs: how many of them are left, None for all.
     Raises InvalidInput where the answers would be others: where they hang on the number of pictures.
     """
     import onnx
@@ -61,7 +64,7 @@ def ready(proto: Any, pictures: Pictures, where: object, *, foreign: bool, outpu
     if batch is None and not foreign:
         return proto
     own = onnx.ModelProto()
-    own.CopyFrom(proto)  # the passes rename what they find in it
+    own.CopyFrom(_with_hard_swish(proto) if foreign else proto)  # the passes rename what they find in it
     model = ir.from_proto(own)
     some = next(pictures.batches(_SOME))
     some = np.resize(some, (_SOME, *some.shape[1:]))
@@ -90,6 +93,20 @@ def ready(proto: Any, pictures: Pictures, where: object, *, foreign: bool, outpu
             free = "for any number, and without non-maximum suppression" if foreign else "with --batch dynamic"
             raise InvalidInput(f"{where}: for {runs}, and its answers hang on that: export it {free}")
     return made
+
+
+def _with_hard_swish(proto: Any) -> Any:
+    """The network at the opset that HardSwish needs, where it has any in pieces; itself where not, or if it must be."""
+    import onnx_ir as ir
+
+    newer = raised(proto, _OPSET)[0] if default_opset(proto) < _OPSET else proto
+    if newer is proto:
+        return proto
+    model = ir.from_proto(newer)
+    for step in (fold, hard_activations):
+        step(model)
+    found = any(operator(node) == "HardSwish" for node in model.graph)
+    return raised(proto, _OPSET)[0] if found else proto
 
 
 def frozen(proto: Any, batch: int | None) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 from exporters.artifact import staged, stamp, write
 from exporters.import_describe import STAMPED
+from exporters.import_read import default_opset
 from exporters.pixels import as_stated, pixel_rule
 from exporters.quantize.guard import Limits, Measured, measure
 from exporters.quantize.halves import halved
@@ -62,7 +63,7 @@ class Done:
     """pictures: that were calibrated on, or else measured on. engine: that it was measured by.
 
     refused: why not to ship the file, where ``force`` wrote it all the same; None for a good one.
-    left_out: outputs of the float32 file that this one has not.
+    left_out: outputs of the float32 file that this one has not. opset: of the float32 file.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class Done:
     engine: str
     refused: str | None
     left_out: tuple[str, ...] = ()
+    opset: int | None = None
 
 
 def quantize(
@@ -115,7 +117,7 @@ def quantize(
     digest, here = sha256(file), at_hand(TARGETS[chosen])
     engine = measured_by(TARGETS[chosen])
     proto, rule = float_network(onnx.load(file), stated, file)
-    opset = next(item.version for item in proto.opset_import if item.domain in ("", "ai.onnx"))
+    opset = default_opset(proto)
     if precision == "int8" and opset < _OPSET:
         raise InvalidInput(f"{file}: is of opset {opset}, int8 per channel needs {_OPSET}: export it at that or above")
     if pixels is not None:
@@ -145,7 +147,9 @@ def quantize(
         refused = measured.complaint(limits)
         if refused and not force:
             raise QuantizationRefused(f"{file}: not written: {refused}{_curve(tried)} (--force writes it)")
-        told = replace(metadata, quantization=_record(precision, way, measured, trial, pictures, chosen, digest))
+        record = _record(precision, way, measured, trial, pictures, chosen, digest)
+        origin = replace(metadata.provenance, opset=default_opset(proto))
+        told = replace(metadata, provenance=origin, quantization=record)
         _write(way, batch, rule, told, draft)
         with Model(draft) as model:
             if model.metadata != told:
@@ -153,7 +157,7 @@ def quantize(
         size = draft.stat().st_size
     journal.close()
     left_out = tuple(outputs[len(proto.graph.output) :])
-    return Done(output, size, told, measured, tried, way, some, engine, refused, left_out)
+    return Done(output, size, told, measured, tried, way, some, engine, refused, left_out, opset)
 
 
 def _in_half(proto: Any, precision: Precision, engine: str) -> Way:

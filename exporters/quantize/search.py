@@ -2,8 +2,9 @@
 
 Measured, not guessed, on this machine and these pictures: how many layers at the front stay in float (their maps are
 large and their channels few, where integer kernels are slow: on many networks that is faster and more accurate),
-which error ranges make small, how far channels below a limit are scaled up to it, whether HardSwish is rescaled per
-channel, and which nodes return to float because what rounding them costs the result is dear for the time that it saves.
+which error ranges make small, how far channels below a limit are scaled up to it, whether some HardSwish are
+rewritten so that theirs can be too, and which nodes return to float because what rounding them costs the result is dear
+for the time that it saves.
 Where the target is not at hand there are no times, and error alone decides.
 """
 
@@ -77,7 +78,7 @@ class Search:
         """Everything that was tried, the best first."""
         front = self._front(next(self._forms()))
         found: list[Way] = []
-        for form in self._forms(self._caution(front)):
+        for form in self._forms(self._caution(front), front):
             self._round(form, front)
             found += [self._way(form, front, ranges, frozenset()) for ranges in get_args(Ranges)]
         best, *_ = found = self._timed(found)
@@ -90,11 +91,9 @@ class Search:
 
     def plain(self) -> Way:
         """The fastest way, whatever it loses: what pictures of noise can tell. Takes seconds, not minutes."""
-        front = self._front(next(self._forms()))
-        return min(
-            self._timed([self._way(form, front, "whole", frozenset(), corrected=False) for form in self._forms()]),
-            key=lambda way: way.times[1] if way.times else 0.0,
-        )
+        form = next(self._forms())
+        (way,) = self._timed([self._way(form, self._front(form), "whole", frozenset(), corrected=False)])
+        return way
 
     def _front(self, form: Form) -> int:
         """How many layers in front stay in float; ``style`` becomes the faster one."""
@@ -126,8 +125,8 @@ class Search:
         layers = [node for node in network.nodes if node.output[0] in chosen and network.weighted(node)]
         round_together(network, layers, self.few, self.style.weight_bits, self.progress)
 
-    def _forms(self, caution: float = CAUTIONS[0]) -> Iterator[Form]:
-        return forms(self.proto, self.seen, self.style, caution)
+    def _forms(self, caution: float = CAUTIONS[0], front: int = 0) -> Iterator[Form]:
+        return forms(self.proto, self.seen, self.style, caution, front)
 
     def _stored(self) -> Way:
         """Integers for the file's size alone."""

@@ -198,6 +198,25 @@ def test_hard_swish(body: str) -> None:
     check(fusions.hard_activations, spelled(body, opset=14), "HardSwish", **SWISH)
 
 
+@pytest.mark.parametrize(
+    ("kind", "opset", "alpha", "factor", "expected"),
+    [
+        ("float", 14, 1 / 6, "x", "HardSwish"),
+        ("float", 13, 1 / 6, "x", "HardSigmoid Mul"),
+        ("float", 14, 0.2, "x", "HardSigmoid Mul"),
+        ("float", 14, 1 / 6, "s", "HardSigmoid Mul"),
+        ("double", 14, 1 / 6, "x", "HardSigmoid Mul"),
+    ],
+)
+def test_a_number_times_its_hard_sigmoid(kind: str, opset: int, alpha: float, factor: str, expected: str) -> None:
+    body = f"s = HardSigmoid <alpha = {alpha}, beta = 0.5> (x) y = Mul({factor}, s)"
+    proto = spelled(body, opset=opset, kind=kind)
+    if kind == "float":
+        check(fusions.hard_activations, proto, expected, **SWISH)
+    else:  # onnxruntime's CPU has no kernel of doubles for either
+        assert " ".join(node.op_type for node in rewritten(fusions.hard_activations, proto).graph.node) == expected
+
+
 def test_before_opset_14_there_is_no_hard_swish() -> None:
     check(
         fusions.hard_activations,

@@ -154,6 +154,31 @@ def test_scores_that_are_all_next_to_nothing_are_alike() -> None:
     assert operators(made) == Counter(["Conv", "HardSwish", "Conv", "Sigmoid"])
 
 
+@pytest.mark.parametrize(
+    ("body", "opset", "operator"),
+    [
+        ("a = Add (conv, three)  k = Clip (a, zero, six)  m = Mul (conv, k)  act = Div (m, six)", 14, "HardSwish"),
+        ("gate = HardSigmoid <alpha = 0.16666667, beta = 0.5> (conv)  act = Mul (conv, gate)", 14, "HardSwish"),
+        ("act = Clip (conv, zero, six)", 13, "Clip"),
+    ],
+)
+def test_hard_swish_of_old_opsets_is_one_operator(body: str, opset: int, operator: str) -> None:
+    """As Paddle and PyTorch wrote it: its pieces would each be rounded, and be slower."""
+    numbers = {"zero": np.float32(0), "three": np.float32(3), "six": np.float32(6)}
+    proto = parse(
+        f"""(float[N,3,{SIDE},{SIDE}] input) => (float[N,5] scores) {{
+            conv = Conv <pads = [1, 1, 1, 1]> (input, w, b)
+            {body}
+            mean = GlobalAveragePool (act)  flat = Flatten (mean)  scores = Gemm (flat, fw, fb) }}""",
+        opset=13, w=normal(8, 3, 3, 3), b=normal(8), fw=normal(8, 5), fb=normal(5),
+        **{name: number for name, number in numbers.items() if name in body},
+    )  # fmt: skip
+    made = ready(proto, PHOTOS, "net.onnx", foreign=True)
+    assert [(item.domain, item.version) for item in made.opset_import] == [("", opset)]
+    assert operators(made) == Counter(["Conv", operator, "GlobalAveragePool", "Reshape", "Gemm"])
+    assert ready(proto, PHOTOS, "net.onnx", foreign=False) is proto
+
+
 def test_all_outputs_stay_where_they_are_wanted() -> None:
     proto = untidy()
     made = ready(proto, PHOTOS, "net.onnx", foreign=True, outputs=None)

@@ -11,11 +11,13 @@ import pytest
 from exporters.quantize.centre import centre
 from exporters.quantize.correction import corrections, straightened
 from exporters.quantize.emit import emit
-from exporters.quantize.equalise import equalise
+from exporters.quantize.equalise import equalise, worth_rescaling
 from exporters.quantize.network import Network, cut
 from exporters.quantize.observe import observe, run
 from exporters.quantize.scheme import Style, candidates, make_scheme
 from tests.exporters.quantize.networks import mobile, pictures, silent
+
+SWISHES = ("expand.act", "dw2.act")  # a layer of its own is cheap for the first: it is dense, and takes 8 channels
 
 
 def answers(proto: Any, count: int = 24) -> np.ndarray:
@@ -48,15 +50,36 @@ def test_equalisation_changes_no_answer_and_evens_channels(seed: int, rescaled: 
     seen = observe(network, pictures(), silent)
     wanted = answers(network.proto())
     uneven = {name: np.median(seen[name].reach) / seen[name].reach.max() for name in ("stem.act", "dw.act", "sum")}
-    equalise(network, seen, rescale=lambda shape: rescaled)
+    equalise(network, seen, rescale=SWISHES if rescaled else ())
     # On the calibration pictures nothing is clipped that was not before.
     assert error(answers(network.proto()), wanted) < 1e-4
     for name, before in uneven.items():
         assert np.median(seen[name].reach) / seen[name].reach.max() >= before - 1e-6
-    assert any("::inverse" in name for name in network.weights) == rescaled
+    made = [network.maker(f"{name}::unscaled") for name in SWISHES]
+    assert [node and node.op_type for node in made] == (["Conv", "Mul"] if rescaled else [None, None])
     again = observe(network, pictures(), silent)
     for name in ("stem.act", "pw", "expand", "cat"):
         np.testing.assert_allclose(seen[name].highest, again[name].highest, rtol=1e-3, atol=1e-4)
+
+
+def test_those_hard_swish_are_rescaled_whose_channels_are_uneven() -> None:
+    network = Network(mobile())
+
+    def scale(layer: str, factors: Any) -> None:
+        for name in (f"{layer}.w", f"{layer}.b"):
+            array = network.weights[name]
+            network.weights[name] = (array * factors.reshape(-1, *[1] * (array.ndim - 1))).astype(np.float32)
+
+    for layer in ("expand", "dw2"):
+        scale(layer, 20 / observe(network, pictures(), silent)[layer].reach)
+    seen = observe(network, pictures(), silent)
+    assert worth_rescaling(network, seen, SWISHES, 0.0, {}) == set()
+    uneven = np.array([1.0] + [0.02] * 15)
+    scale("dw2", uneven)
+    network.weights["project.w"] = (network.weights["project.w"] / uneven.reshape(1, -1, 1, 1)).astype(np.float32)
+    seen = observe(network, pictures(), silent)
+    assert worth_rescaling(network, seen, SWISHES, 0.0, {}) == {"dw2.act"}
+    assert worth_rescaling(network, seen, SWISHES[:1], 0.0, {}) == set(), "only among those"
 
 
 def test_relu6_s_channels_grow_to_the_limit_and_no_further() -> None:
@@ -102,7 +125,7 @@ def test_the_integer_form_is_near_and_on_integer_kernels(signed: bool, rescaled:
     seen = observe(network, pictures(), silent)
     wanted = answers(network.proto())
     centre(network, seen)
-    equalise(network, seen, rescale=lambda shape: rescaled)
+    equalise(network, seen, rescale=SWISHES if rescaled else ())
     style = Style(signed=signed)
     scheme = make_scheme(network, seen, candidates(network, style), "whole", style)
     made = emit(network, scheme)
