@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from exporters.ahead import affine_ahead
 from exporters.dense import absorb_transposes, fold_scale, over_last_axis
 from exporters.fusions import affine_maps, collapse_reshapes, flat_concat, fold_affine, hard_activations, matmul_to_gemm
 from exporters.layout import to_channels_first
@@ -211,6 +212,7 @@ PASSES: tuple[Callable[[Any], None], ...] = (
     batch_norm,
     fold_affine,
     fold_scale,
+    affine_ahead,
     affine_maps,
     matmul_to_gemm,
     flat_concat,

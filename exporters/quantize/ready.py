@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from exporters.ahead import affine_ahead
 from exporters.fusions import affine_maps, collapse_reshapes, flat_concat, fold_affine, hard_activations, matmul_to_gemm
 from exporters.graph import constant, initializer, input_at, operator
 from exporters.import_graph import fix_batch
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 _PASSES = (
-    fold, optimize, hard_activations, batch_norm, fold_affine, affine_maps, matmul_to_gemm, flat_concat,
+    fold, optimize, hard_activations, batch_norm, fold_affine, affine_ahead, affine_maps, matmul_to_gemm, flat_concat,
     global_pooling, collapse_reshapes,
 )  # fmt: skip
 """Of ``exporters.passes`` those that leave inputs, outputs and the names of layers as they are."""
