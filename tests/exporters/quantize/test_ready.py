@@ -99,7 +99,7 @@ def test_a_network_whose_pictures_hang_together_is_refused() -> None:
         ready(proto, PHOTOS, "net.onnx", foreign=True)
 
 
-def untidy() -> Any:
+def untidy(opset: int = 18) -> Any:
     """As other tools leave networks: weights in nodes, BatchNorm, HardSwish spelled out, sizes computed."""
     weights = {
         "w": normal(8, 3, 3, 3), "scale": 1 + 0.1 * normal(8), "shift": normal(8), "mean": normal(8),
@@ -115,7 +115,8 @@ def untidy() -> Any:
             pool = GlobalAveragePool (swish)
             shape = Shape (pool)  first = Slice (shape, start, end)
             target = Concat <axis = 0> (first, all)
-            flat = Reshape (pool, target)  dense = MatMul (flat, fw)  scores = Add (dense, fb) }"""
+            flat = Reshape (pool, target)  dense = MatMul (flat, fw)  scores = Add (dense, fb) }""",
+        opset=opset,
     )
     made = [
         onnx.helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(array), name))

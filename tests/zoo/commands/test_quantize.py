@@ -153,8 +153,9 @@ def test_float16(zoo: Any, tiny: Callable[..., Path], tmp_path: Path) -> None:
     assert zoo("show", file.with_name("tiny_fp16.onnx")).code == 0
 
 
-def test_a_file_from_elsewhere(zoo: Any, tmp_path: Path) -> None:
-    onnx.save(untidy(), tmp_path / "other.onnx")
+@pytest.mark.parametrize("opset", [13, 18])
+def test_a_file_from_elsewhere(zoo: Any, tmp_path: Path, opset: int) -> None:
+    onnx.save(untidy(opset), tmp_path / "other.onnx")
     write_pictures(tmp_path / "loose", 12)
     options = ["--data", tmp_path / "loose", "--force"]
     done = zoo("quantize", tmp_path / "other.onnx", *options)
@@ -167,6 +168,11 @@ def test_a_file_from_elsewhere(zoo: Any, tmp_path: Path) -> None:
     done = zoo("quantize", imported, *options, "-o", output, "--report", report)
     assert done.code == 0, done.err
     assert "small.onnx has the scores alone: swish of imported.onnx left out" in done.err
+    raised = f"{output} is of opset 14, imported.onnx of 13: for HardSwish"
+    assert (raised in done.err) == (opset == 13)
+    written = onnx.load(output)
+    assert written.opset_import[0].version == max(opset, 14)
+    assert json.loads(zoo("show", output, "--json").out)["provenance"]["opset"] == max(opset, 14)
     kinds = set(re.findall(r'data-value="([A-Z][A-Za-z]+)"', report.read_text(encoding="utf-8")))
     assert kinds == {"Conv", "GlobalAveragePool", "Reshape", "Gemm"}
     both = [json.loads(zoo("predict", file, tmp_path / "loose", "--json").out) for file in (imported, output)]
