@@ -67,7 +67,7 @@ def _with_constants(node: ir.Node | None, kind: str) -> tuple[ir.Value | None, V
     """The map that a node adds to or multiplies, and the (channels, 1, 1) or (1, 1, 1) numbers; else (None, None)."""
     for value, other in (node.inputs, node.inputs[::-1]) if node is not None and operator(node) == kind else ():
         array = constant(other)
-        if value is None or value.shape is None or len(value.shape) != 4 or value.is_graph_input():
+        if value is None or value.shape is None or len(value.shape) != 4 or _is_picture(value):
             continue
         if array is None or array.dtype != np.float32 or array.ndim > 4:
             continue
@@ -75,6 +75,16 @@ def _with_constants(node: ir.Node | None, kind: str) -> tuple[ir.Value | None, V
         if shape[1] in (1, value.shape[1]) and array.size == shape[1]:
             return value, array.reshape(shape[1:])
     return None, None
+
+
+def _is_picture(value: ir.Value) -> bool:
+    """Whether nothing but numbers and places of the network's input were changed on the way to this."""
+    while (node := producer(value, "Mul", "Add", "Sub", "Div", "Cast", "Transpose", "Pad")) is not None:
+        computed = [given for given in node.inputs if given is not None and constant(given) is None]
+        if len(computed) != 1:
+            return False
+        (value,) = computed
+    return value.is_graph_input()
 
 
 def _convolutions(node: ir.Node) -> list[ir.Node]:

@@ -62,6 +62,7 @@ KEPT = {
     "another reader": ("m = Mul(r, f) c = Conv(m, w) y = GlobalAveragePool(m)", BOTH),
     "an output": ("m = Mul(r, f) y = Conv(m, w)", "float[] m, float[] y"),
     "a picture": ("m = Mul(x, f) n = Mul(r, r) y = Conv(m, w)", "float[] n, float[] y"),
+    "a picture changed before": ("s = Sub(x, t) m = Mul(s, f) c = Mul(r, r) y = Conv(m, w)", BOTH),
     "the weights": ("m = Mul(r, f) y = Conv(q, m)", "float[] y"),
     "padded, and a factor of nothing": (f"m = Mul(r, z) a = Add(m, t) y = Conv {PADDED} (a, w)", "float[] y"),
     "padded, with a factor for each": (f"m = Mul(r, v) a = Add(m, t) y = Conv {PADDED} (a, w)", "float[] y"),
