@@ -46,12 +46,17 @@ def batch_norm(model: ir.Model) -> None:
         for operation, array in (("Mul", factor), ("Add", bias - mean * factor)):
             vector = array.astype(np.float32).reshape(-1, *(1,) * (len(value.shape) - 2))
             operands = [result, initializer(graph, f"{node.outputs[0].name}_{operation.lower()}", vector)]
-            name = node.name if operation == "Add" else f"{node.name}.scale"  # onnxruntime takes no name twice
+            name = node.name if operation == "Add" else _beside(node, "scale")
             new = ir.Node("", operation, operands, name=name, outputs=[like(node.outputs[0])])
             graph.insert_before(node, new)
             result = new.outputs[0]
         supersede(node.outputs[0], result)
         graph.remove(node, safe=True)
+
+
+def _beside(node: ir.Node, what: str) -> str | None:
+    """The name of a second node in the place of one: onnxruntime takes none twice, and many without."""
+    return f"{node.name}.{what}" if node.name else None
 
 
 def einsum(model: ir.Model) -> None:
@@ -71,7 +76,7 @@ def einsum(model: ir.Model) -> None:
         if turned:
             axes = [*range(len(right) - 2), len(right) - 1, len(right) - 2]
             perm = [ir.AttrInt64s("perm", axes)]
-            new.append(ir.Node("", "Transpose", [second], perm, name=f"{node.name}.turn"))
+            new.append(ir.Node("", "Transpose", [second], perm, name=_beside(node, "turn")))
             second = new[0].outputs[0]
             assert node.inputs[1] is not None
             second.type, shape = node.inputs[1].type, node.inputs[1].shape

@@ -31,6 +31,15 @@ def test_batch_norm(dims: str) -> None:
     assert [node.name for node in made.graph.node] == ["norm.scale", "norm"]
 
 
+def test_batch_norms_without_names() -> None:
+    text = (
+        "(float[N,4] x) => (float[] y) { z = BatchNormalization(x, s, b, m, v) y = BatchNormalization(z, s, b, m, v) }"
+    )
+    made = check(leftovers.batch_norm, parse(text, **STATISTICS), "Mul Add Mul Add", **ROUNDED)
+    names = [node.name for node in made.graph.node if node.name]
+    assert len(set(names)) == len(names)
+
+
 def test_batch_norm_with_computed_statistics() -> None:
     text = "(float[N,4] x, float[4] m) => (float[] y) { y = BatchNormalization(x, s, b, m, v) }"
     untouched(leftovers.batch_norm, parse(text, **{name: STATISTICS[name] for name in "sbv"}))
